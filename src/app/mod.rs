@@ -1,0 +1,1 @@
+//! The ports of a running chatd, put together.

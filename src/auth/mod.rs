@@ -1,0 +1,1 @@
+//! Who is calling: ports. Adapters: `jwt`, `tickets`.

@@ -1,0 +1,1 @@
+//! What chatd does, one verb a file. Free functions, context first; knows ports, no adapter.

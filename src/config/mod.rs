@@ -1,0 +1,1 @@
+//! Settings: one file a section, loaded once, checked before anything binds.

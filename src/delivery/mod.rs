@@ -1,0 +1,1 @@
+//! Live events to the nodes that hold sockets: the port, and this node's hub. Adapters: `memory`.

@@ -1,0 +1,1 @@
+//! REST: routes, extractors, one table of errors.

@@ -1,0 +1,3 @@
+//! The executable: parse the command, hand it to its role.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The message log: ports and the versioned record. Adapters: `embedded`.

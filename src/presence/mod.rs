@@ -1,0 +1,1 @@
+//! Who is connected, and where: the port. Adapters: `memory`.

@@ -1,0 +1,1 @@
+//! Workers and who runs which: `serve`, `consume`, `all`.

@@ -1,0 +1,1 @@
+//! The WebSocket (RFC 6455): upgrade, guard, session.
