@@ -1,17 +1,17 @@
 //! chatd: a real-time chat and notification server. The map, in reading order:
 
-pub mod domain; // what exists: ids, users, conversations, records, events, cursors; pure
-pub mod chat; // what chatd does, a verb a file: send, apply, deliver, resume, history, receipts
-pub mod pipeline; // ports of the message log, and its record │ embedded
-pub mod storage; // ports of everything that is kept │ sqlite
-pub mod presence; // port: who is connected where │ memory
-pub mod delivery; // port: live events to nodes; hub and mailboxes of this node │ memory
-pub mod notify; // port: channels to those who are away; policy, worker │ smtp, capture
-pub mod auth; // ports: who is calling │ jwt, tickets, keys
-pub mod ws; // the socket: guard, session, its pure state
-pub mod http; // REST: routes, one table of errors
-pub mod config; // settings, loaded once; one file a section
-pub mod telemetry; // logs, metrics, the story of each message
 pub mod app; // the ports together; build.rs alone names adapters
+pub mod auth; // ports: who is calling │ jwt, tickets, keys
+pub mod chat; // what chatd does, a verb a file: send, apply, deliver, resume, history, receipts
+pub mod cli;
+pub mod config; // settings, loaded once; one file a section
+pub mod delivery; // port: live events to nodes; hub and mailboxes of this node │ memory
+pub mod domain; // what exists: ids, users, conversations, records, events, cursors; pure
+pub mod http; // REST: routes, one table of errors
+pub mod notify; // port: channels to those who are away; policy, worker │ smtp, capture
+pub mod pipeline; // ports of the message log, and its record │ embedded
+pub mod presence; // port: who is connected where │ memory
 pub mod roles; // workers: serve, consume, supervised
-pub mod cli; // the commands
+pub mod storage; // ports of everything that is kept │ sqlite
+pub mod telemetry; // logs, metrics, the story of each message
+pub mod ws; // the socket: guard, session, its pure state // the commands

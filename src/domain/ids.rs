@@ -238,9 +238,22 @@ mod tests {
             assert_eq!(good.parse::<ConversationId>().map(|c| c.to_string()), Ok(good.to_owned()));
         }
         for bad in [
-            "", "dm-", "dm-1", "dm-2-1", "dm-1-1", "dm-01-2", "dm-+1-2", "dm--1-2", "dm-0-2", "dm-1-2-3",
-            "dm-1-9007199254740992", "grp-", "grp-9C576241-b6d9-8ea7-83d0-7c71fe5af769",
-            "grp-9c576241b6d98ea783d07c71fe5af769", "DM-1-2", " dm-1-2",
+            "",
+            "dm-",
+            "dm-1",
+            "dm-2-1",
+            "dm-1-1",
+            "dm-01-2",
+            "dm-+1-2",
+            "dm--1-2",
+            "dm-0-2",
+            "dm-1-2-3",
+            "dm-1-9007199254740992",
+            "grp-",
+            "grp-9C576241-b6d9-8ea7-83d0-7c71fe5af769",
+            "grp-9c576241b6d98ea783d07c71fe5af769",
+            "DM-1-2",
+            " dm-1-2",
         ] {
             assert!(bad.parse::<ConversationId>().is_err(), "{bad}");
         }
