@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Error, ErrorCode, Secret, Timestamp, UserId};
+use crate::domain::{Error, ErrorCode, Secret, Subject, Timestamp};
 
 pub mod credential;
 pub mod jwt;
@@ -52,20 +52,6 @@ pub struct Claims {
     pub issued_at: Option<Timestamp>,
     /// `jti`: revocation of a single token names it.
     pub jti: Option<String>,
-}
-
-/// Whom a token names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// `userId`: chatd's own number, below [`UserId::GENERATED`].
-    User(UserId),
-    /// `sub`: the host application's id, unique per issuer.
-    External {
-        /// The token's `iss`, or "" where it has none.
-        issuer: String,
-        /// 1 to 255 characters.
-        id: String,
-    },
 }
 
 /// A ticket, told once to whom it was made for.

@@ -114,12 +114,12 @@ fn hash(text: &str) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Subject;
+    use crate::domain::Subject;
     use crate::domain::UserId;
 
     fn claims(expires_at: Option<Timestamp>) -> Claims {
         Claims {
-            subject: Subject::User(UserId::new(2).unwrap()),
+            subject: Subject::Id(UserId::new(2).unwrap()),
             issuer: String::new(),
             name: Some("gargi".into()),
             expires_at,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::auth::Claims;
+use crate::domain::Subject;
 use crate::domain::user::normalized_name;
 use crate::domain::{Error, ErrorCode, Timestamp, User, UserId};
-use crate::storage::Subject;
 
 /// Somebody whose token was verified.
 #[derive(Debug, Clone)]

@@ -25,7 +25,11 @@ pub enum DeliverError {
 /// Publishes what is stored of a partition above `published`, up to `until`; for an owner who does not know
 /// whether the nodes were told. Returns how far they have been told now.
 pub async fn republish(
-    app: &App, log: LogNumber, partition: Partition, published: Offset, until: Offset,
+    app: &App,
+    log: LogNumber,
+    partition: Partition,
+    published: Offset,
+    until: Offset,
 ) -> Result<Offset, DeliverError> {
     let mut prev = published;
     while prev < until {

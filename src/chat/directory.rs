@@ -7,8 +7,8 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use crate::domain::{User, UserId};
-use crate::storage::{StorageError, Subject, Users};
+use crate::domain::{Subject, User, UserId};
+use crate::storage::{StorageError, Users};
 
 /// How long an answer is taken as fresh: an operator's change is seen after this.
 const FRESH: Duration = Duration::from_secs(5);

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod authorize;
+pub mod batch;
 pub mod caller;
 pub mod deliver;
 pub mod directory;

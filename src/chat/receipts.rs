@@ -56,7 +56,8 @@ impl Pending {
 /// Joins a move to those of the same member: ranges that touch become one, others stay apart, in order.
 fn merge(moves: &mut Vec<Move>, new: Move) {
     for old in moves.iter_mut() {
-        let touches = new.delivered_from <= old.delivered_to.next() && old.delivered_from <= new.delivered_to.next();
+        let touches =
+            new.delivered_from <= old.delivered_to.next() && old.delivered_from <= new.delivered_to.next();
         if touches || new.delivered_to == Seq(0) {
             if new.delivered_to != Seq(0) {
                 old.delivered_from = old.delivered_from.min(new.delivered_from);

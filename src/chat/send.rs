@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::{Caller, authorize};
 use crate::app::App;
 use crate::chat::recent::Recall;
+use crate::domain::Subject;
 use crate::domain::{
-    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Record, RecordBody, Seq, Timestamp, UserId,
+    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Record, RecordBody, Seq, Timestamp,
+    UserId,
 };
 use crate::pipeline::partitioner::partition_of;
 use crate::pipeline::{Entry, Generation, record};
-use crate::storage::Subject;
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,11 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
         }
         Recall::Reused => {
             let message = "this client_id was used for another message";
-            return Err(Error { code: ErrorCode::ClientIdReused, message: message.into(), field: Some("client_id") });
+            return Err(Error {
+                code: ErrorCode::ClientIdReused,
+                message: message.into(),
+                field: Some("client_id"),
+            });
         }
     }
     let fingerprint = app.recent.fingerprint(&body);
@@ -99,7 +104,9 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
 
 /// Appends a prepared message; the future ends when it is durable. Calls keep their order.
 pub fn append(
-    app: &Arc<App>, prepared: Prepared, generation: Generation,
+    app: &Arc<App>,
+    prepared: Prepared,
+    generation: Generation,
 ) -> impl Future<Output = Result<Accepted, Error>> + use<> {
     let app = Arc::clone(app);
     let (accepted, appending) = match prepared {

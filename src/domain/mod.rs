@@ -21,4 +21,4 @@ pub use position::{Frontier, LogNumber, Offset, Partition, Position};
 pub use record::{MessageBody, Record, RecordBody};
 pub use secret::Secret;
 pub use time::Timestamp;
-pub use user::User;
+pub use user::{Subject, User};

@@ -80,6 +80,8 @@ pub enum Applied {
         outcomes: Vec<Outcome>,
         /// Retries, which changed nothing.
         duplicates: usize,
+        /// Dead letters kept.
+        dead: usize,
     },
     /// The fence did not match: nothing of this partition's batch happened. Read the claim again.
     Fenced {

@@ -16,7 +16,7 @@ pub use events::{Events, Page, PageOf, Scanned};
 pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, PartitionBatch};
 pub use notifications::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settlement};
 pub use receipts::{Move, Receipt, Receipts};
-pub use users::{NewUser, Saved, Subject, Users};
+pub use users::{NewUser, Saved, Users};
 
 /// Why storage did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,21 +3,7 @@
 use async_trait::async_trait;
 
 use super::StorageError;
-use crate::domain::{User, UserId};
-
-/// Whom a token speaks for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// The integer id.
-    Id(UserId),
-    /// The host application's own id.
-    External {
-        /// The token's `iss`, or empty.
-        issuer: String,
-        /// The token's `sub`.
-        id: String,
-    },
-}
+use crate::domain::{Subject, User, UserId};
 
 /// A user as an operator adds one; the address counts as verified.
 #[derive(Debug, Clone, PartialEq, Eq)]

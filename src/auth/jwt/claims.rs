@@ -1,8 +1,8 @@
 //! The claims of protocol.md section 2, read from a payload whose signature holds already.
 
 use super::object::{Object, is_number};
-use crate::auth::{AuthError, Claims, LEEWAY, Subject};
-use crate::domain::{Timestamp, UserId};
+use crate::auth::{AuthError, Claims, LEEWAY};
+use crate::domain::{Subject, Timestamp, UserId};
 
 /// Longer names are cut: a name is a courtesy, and no reason to keep somebody out.
 const NAME_CHARS_MAX: usize = 256;
@@ -36,7 +36,7 @@ pub(super) fn read(payload: &Object<'_>, rules: &Rules, now: Timestamp) -> Resul
     let subject = subject(payload)?;
     let issuer = match &subject {
         Subject::External { issuer, .. } => issuer.clone(),
-        Subject::User(_) => issuer(payload).unwrap_or_default(),
+        Subject::Id(_) => issuer(payload).unwrap_or_default(),
     };
     Ok(Claims { subject, issuer, name: name(payload), expires_at, issued_at, jti: jti(payload)? })
 }
@@ -74,7 +74,7 @@ fn check_audience(payload: &Object<'_>, rules: &Rules) -> Result<(), AuthError> 
 /// `userId` decides where it is present, a bad one too: a token never falls back to another identity.
 fn subject(payload: &Object<'_>) -> Result<Subject, AuthError> {
     if let Some(raw) = payload.raw("userId") {
-        return user_id(raw).map(Subject::User);
+        return user_id(raw).map(Subject::Id);
     }
     let id = payload.text_or_number("sub").map_err(|_| AuthError::ExternalId)?;
     let id = id.ok_or(AuthError::SubjectMissing)?;

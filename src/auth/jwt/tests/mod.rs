@@ -4,7 +4,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 
 use super::test_keys as keys;
 use super::*;
-use crate::auth::Subject;
+use crate::domain::Subject;
 use crate::domain::UserId;
 
 mod claims;
@@ -47,7 +47,7 @@ fn read(claims: &str) -> Result<Claims, &'static str> {
 }
 
 fn user(id: i64) -> Subject {
-    Subject::User(UserId::new(id).unwrap())
+    Subject::Id(UserId::new(id).unwrap())
 }
 
 #[test]
