@@ -10,11 +10,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use actix_http::ws::{Codec, Frame as Decoded, Item};
+use actix_http::ws::{Codec, Frame as Decoded, HandshakeError, Item};
 use actix_web::body::BoxBody;
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_util::Stream;
@@ -45,18 +45,19 @@ pub enum Incoming {
 /// [`SUBPROTOCOL`] is answered where it was offered.
 ///
 /// # Errors
-/// 400, 405 or 426 where the request is no WebSocket handshake (RFC 6455 section 4.2.1).
+/// Where the request is no WebSocket handshake (RFC 6455 section 4.2.1). `?` makes it actix-web's answer (400, 405
+/// or 426).
 pub fn open(
     request: &HttpRequest,
     payload: web::Payload,
     limits: GuardLimits,
     body: OutboxBody,
-) -> Result<(HttpResponse<BoxBody>, Inbound), Error> {
+) -> Result<(HttpResponse<BoxBody>, Inbound), HandshakeError> {
     let mut response = actix_http::ws::handshake(request.head())?;
     if offered_subprotocols(request).any(|offered| offered == SUBPROTOCOL) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
-    let response = HttpResponse::from(response.message_body(body)?).map_into_boxed_body();
+    let response = HttpResponse::from(response.finish()).set_body(body).map_into_boxed_body();
     Ok((response, Inbound::new(payload.into_inner(), limits)))
 }
 
