@@ -6,6 +6,7 @@ pub mod error;
 pub mod event;
 pub mod history;
 pub mod ids;
+pub mod json;
 pub mod position;
 pub mod record;
 pub mod secret;
