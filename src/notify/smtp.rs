@@ -326,4 +326,34 @@ mod tests {
             assert_eq!(fault("AUTH", &error), ChannelError::temporary(reason));
         }
     }
+
+    #[tokio::test]
+    async fn a_sign_in_uses_a_method_that_it_can_finish() {
+        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, duplex};
+
+        let channel = SmtpChannel::new(SmtpSettings {
+            host: "mail.example.test".into(),
+            port: 465,
+            tls: SmtpTls::Implicit,
+            credentials: Some(("ana".into(), crate::domain::Secret::new("word".into()))),
+            ca_file: None,
+            hello_name: "chat.example.test".into(),
+            limit: Duration::from_secs(5),
+        });
+        let (ours, theirs) = duplex(4_096);
+        let server = async {
+            let mut theirs = BufReader::new(theirs);
+            let mut heard = String::new();
+            for reply in ["250-mail\r\n250 AUTH CRAM-MD5 DIGEST-MD5 PLAIN\r\n", "235 2.7.0 welcome\r\n"] {
+                theirs.read_line(&mut heard).await.unwrap();
+                theirs.write_all(reply.as_bytes()).await.unwrap();
+            }
+            heard
+        };
+        let client = SmtpClient { stream: ours, timeout: Duration::from_secs(5) };
+        let channel = channel.unwrap();
+        let (signed_in, heard) = tokio::join!(channel.sign_in(client), server);
+        assert!(signed_in.is_ok());
+        assert_eq!(heard, "EHLO chat.example.test\r\nAUTH PLAIN AGFuYQB3b3Jk\r\n");
+    }
 }
