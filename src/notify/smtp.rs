@@ -122,8 +122,9 @@ impl SmtpChannel {
     {
         let mut offers = self.hello(&mut client).await?;
         if let Some(credentials) = &self.client.credentials {
-            // mail-send starts any method that is offered, also those it was built without, and then
-            // cannot answer the challenge. Under TLS these two are all that is needed.
+            // When one method is refused, mail-send goes on to the next that is offered, also to those
+            // it was built without: it then leaves the challenge unanswered, and reports that in place of
+            // the refusal. Under TLS these two are all that is needed.
             offers.auth_mechanisms &= AUTH_PLAIN | AUTH_LOGIN;
             client.authenticate(credentials, &offers).await.map_err(|error| fault("AUTH", &error))?;
         }
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sign_in_uses_a_method_that_it_can_finish() {
+    async fn a_refused_sign_in_is_reported_as_the_server_put_it() {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, duplex};
 
         let channel = SmtpChannel::new(SmtpSettings {
@@ -340,20 +341,20 @@ mod tests {
             hello_name: "chat.example.test".into(),
             limit: Duration::from_secs(5),
         });
+        let channel = channel.unwrap();
         let (ours, theirs) = duplex(4_096);
         let server = async {
             let mut theirs = BufReader::new(theirs);
             let mut heard = String::new();
-            for reply in ["250-mail\r\n250 AUTH CRAM-MD5 DIGEST-MD5 PLAIN\r\n", "235 2.7.0 welcome\r\n"] {
+            for reply in ["250-mail\r\n250 AUTH CRAM-MD5 DIGEST-MD5 PLAIN\r\n", "454 4.7.0 not now\r\n"] {
                 theirs.read_line(&mut heard).await.unwrap();
                 theirs.write_all(reply.as_bytes()).await.unwrap();
             }
             heard
         };
         let client = SmtpClient { stream: ours, timeout: Duration::from_secs(5) };
-        let channel = channel.unwrap();
         let (signed_in, heard) = tokio::join!(channel.sign_in(client), server);
-        assert!(signed_in.is_ok());
+        assert_eq!(signed_in.err(), Some(ChannelError::temporary("454 4.7.0 at AUTH")));
         assert_eq!(heard, "EHLO chat.example.test\r\nAUTH PLAIN AGFuYQB3b3Jk\r\n");
     }
 }

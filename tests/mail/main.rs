@@ -1,6 +1,8 @@
 //! Mails through real servers (Mailpit, which `scripts/stack up mail` starts and leaves running) in every
 //! mode, and through a scripted one for what a well-behaved server does not do.
 
+#![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
+
 mod scripted;
 mod stack;
 
