@@ -2,11 +2,11 @@
 
 pub mod content;
 pub mod cursor;
+pub mod email;
 pub mod error;
 pub mod event;
 pub mod history;
 pub mod ids;
-pub mod json;
 pub mod position;
 pub mod record;
 pub mod secret;
@@ -15,6 +15,7 @@ pub mod user;
 
 pub use content::{Content, Data};
 pub use cursor::CursorScope;
+pub use email::{EmailAddress, EmailAddressError};
 pub use error::{Error, ErrorCode};
 pub use event::{Event, Outcome, Rejection};
 pub use ids::{ClientId, ConversationId, ConversationKey, MessageId, Seq, UserId};

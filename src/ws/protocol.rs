@@ -1,18 +1,15 @@
 //! The frames of protocol.md section 3: what a client says, parsed; what the server says, encoded.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::close::Close;
 use crate::chat::resume::Changed;
-use crate::chat::send::Accepted;
-use crate::chat::wire::SendBody;
+use crate::chat::send::{Accepted, Send};
+use crate::chat::wire::{self, SendBody};
 use crate::delivery::frame::encode;
-use crate::domain::{
-    ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId, json,
-};
+use crate::domain::{ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId};
 
 /// A client's own mark of a frame, repeated in its answer: at most 64 characters.
 pub type Ref = Option<Box<str>>;
@@ -21,7 +18,7 @@ pub type Ref = Option<Box<str>>;
 #[derive(Debug)]
 pub enum Said {
     /// `send`.
-    Send(Box<SendBody>),
+    Send(Box<Send>),
     /// `received`.
     Received(ConversationId, Seq),
     /// `read`.
@@ -40,100 +37,73 @@ pub struct Refusal {
     /// The frame's mark, where it could be read.
     pub mark: Ref,
     /// The frame's client_id, where it could be read.
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
     /// What is wrong.
     pub error: Error,
 }
 
+/// The fields that more than one type of frame has; what `send` has besides is `SendBody`.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct Fields<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<&'a RawValue>,
     #[serde(rename = "ref", borrow)]
-    mark: Option<Cow<'a, str>>,
-}
-
-/// Just enough of a frame to answer it when the rest is wrong.
-#[derive(Deserialize)]
-struct Marked {
-    client_id: Option<String>,
+    mark: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    seq: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cursor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
 }
 
 /// Reads a frame.
 pub fn parse(text: &str) -> Result<(Ref, Said), Box<Refusal>> {
     let refuse = |mark: Ref, client_id, error| Box::new(Refusal { mark, client_id, error });
-    let bad = |message: &str| Error::new(ErrorCode::BadJson, message);
-    if !json::is_within_depth(text.as_bytes(), json::DEPTH_MAX) {
-        return Err(refuse(None, None, bad("the frame is nested more than 32 deep")));
-    }
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
-        let message = if error.is_data() { "a frame is an object with a `type`" } else { "not JSON" };
-        refuse(None, None, bad(message))
-    })?;
-    let mark: Ref = envelope.mark.as_deref().map(Box::from);
-    if mark.as_ref().is_some_and(|mark| mark.chars().count() > 64) {
-        return Err(refuse(None, None, Error::invalid("ref", "a ref has at most 64 characters")));
-    }
-    let Some(kind) = envelope.kind else {
-        return Err(refuse(mark, None, Error::invalid("type", "a frame has a `type`")));
+    let fields: Fields<'_> = wire::parse(text, wire::DEPTH_MAX).map_err(|error| refuse(None, None, error))?;
+    let mark = mark(fields.mark).map_err(|error| refuse(None, None, error))?;
+    let kind: String = match wire::required(fields.kind, "type", "a frame has a `type`, a text") {
+        Ok(kind) => kind,
+        Err(error) => return Err(refuse(mark, None, error)),
     };
-    match said(&kind, text) {
-        Ok(said) => Ok((mark, said)),
-        Err(error) => {
-            let client_id = serde_json::from_str::<Marked>(text).ok().and_then(|marked| marked.client_id);
-            let client_id = client_id.filter(|id| ClientId::new(id.as_str()).is_ok());
-            Err(refuse(mark, client_id, error))
-        }
-    }
-}
-
-fn said(kind: &str, text: &str) -> Result<Said, Error> {
-    match kind {
-        "send" => SendBody::parse(text).map(|body| Said::Send(Box::new(body))),
-        "received" => place(text).map(|(conversation, seq)| Said::Received(conversation, seq)),
-        "read" => place(text).map(|(conversation, seq)| Said::Read(conversation, seq)),
-        "resume" => cursor(text).map(Said::Resume),
-        "auth" => token(text).map(Said::Auth),
+    let said = match kind.as_str() {
+        "send" => match send(text) {
+            Ok(send) => Ok(Said::Send(Box::new(send))),
+            Err((client_id, error)) => return Err(refuse(mark, client_id, error)),
+        },
+        "received" => place(&fields).map(|(conversation, seq)| Said::Received(conversation, seq)),
+        "read" => place(&fields).map(|(conversation, seq)| Said::Read(conversation, seq)),
+        "resume" => wire::optional(fields.cursor, "cursor", "a cursor is a text").map(Said::Resume),
+        "auth" => wire::required(fields.token, "token", "a token is a text").map(Said::Auth),
         "ping" => Ok(Said::Ping),
         _ => Err(Error::new(ErrorCode::UnknownType, "this version does not know that frame type")),
+    };
+    match said {
+        Ok(said) => Ok((mark, said)),
+        Err(error) => Err(refuse(mark, None, error)),
     }
 }
 
-fn place(text: &str) -> Result<(ConversationId, Seq), Error> {
-    #[derive(Deserialize)]
-    struct Place<'a> {
-        #[serde(borrow)]
-        conversation: Option<&'a serde_json::value::RawValue>,
-        #[serde(borrow)]
-        seq: Option<&'a serde_json::value::RawValue>,
+fn mark(raw: Option<&RawValue>) -> Result<Ref, Error> {
+    const EXPECTED: &str = "a ref is a text of at most 64 characters";
+    let mark: Ref = wire::optional(raw, "ref", EXPECTED)?;
+    match mark {
+        Some(mark) if mark.chars().count() > 64 => Err(Error::invalid("ref", EXPECTED)),
+        mark => Ok(mark),
     }
-    let place: Place<'_> = field("conversation", "conversation and seq are given once", text)?;
-    let conversation = place.conversation.ok_or_else(|| Error::invalid("conversation", "it is missing"))?;
-    let seq = place.seq.ok_or_else(|| Error::invalid("seq", "it is missing"))?;
-    Ok((
-        field("conversation", "a conversation id is dm-<low>-<high> or grp-<uuid>", conversation.get())?,
-        field("seq", "a seq is an integer", seq.get())?,
-    ))
 }
 
-fn cursor(text: &str) -> Result<Option<String>, Error> {
-    #[derive(Deserialize)]
-    struct Resume {
-        cursor: Option<String>,
-    }
-    field::<Resume>("cursor", "a cursor is a string", text).map(|resume| resume.cursor)
+fn send(text: &str) -> Result<Send, (Option<ClientId>, Error)> {
+    let body: SendBody<'_> = wire::parse(text, wire::DEPTH_MAX).map_err(|error| (None, error))?;
+    let client_id = body.client_id().map_err(|error| (None, error))?;
+    body.into_send().map_err(|error| (client_id, error))
 }
 
-fn token(text: &str) -> Result<Secret<String>, Error> {
-    #[derive(Deserialize)]
-    struct Auth {
-        token: Secret<String>,
-    }
-    field::<Auth>("token", "a token is a string", text).map(|auth| auth.token)
-}
-
-fn field<'a, T: Deserialize<'a>>(name: &'static str, message: &str, text: &'a str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|_| Error::invalid(name, message))
+fn place(fields: &Fields<'_>) -> Result<(ConversationId, Seq), Error> {
+    let conversation = wire::conversation(fields.conversation)?;
+    Ok((conversation, wire::required(fields.seq, "seq", "a seq is an integer")?))
 }
 
 /// The limits that `hello` names, in bytes.
@@ -173,11 +143,11 @@ pub fn hello(user: &User, session: &str, node: &str, heartbeat_ms: u64, limits: 
 
 /// `accepted`.
 pub fn accepted(accepted: &Accepted, mark: &Ref) -> Bytes {
-    crate::chat::wire::accepted(accepted, mark.as_deref())
+    wire::accepted(accepted, mark.as_deref())
 }
 
 /// `error`.
-pub fn error(error: &Error, mark: &Ref, client_id: Option<&str>) -> Bytes {
+pub fn error(error: &Error, mark: &Ref, client_id: Option<&ClientId>) -> Bytes {
     #[derive(Serialize)]
     struct Frame<'a> {
         #[serde(rename = "type")]
@@ -189,7 +159,7 @@ pub fn error(error: &Error, mark: &Ref, client_id: Option<&str>) -> Bytes {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         mark: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        client_id: Option<&'a str>,
+        client_id: Option<&'a ClientId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
     }

@@ -12,9 +12,8 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use super::protocol::Ref;
 use crate::app::App;
 use crate::chat::send::{self, Accepted, Prepared};
-use crate::chat::wire::SendBody;
 use crate::chat::{Caller, send::Send};
-use crate::domain::{Error, ErrorCode};
+use crate::domain::{ClientId, Error, ErrorCode};
 use crate::pipeline::{Generation, LogError};
 
 /// Messages of one socket on their way at most; beyond that the socket is not read.
@@ -25,18 +24,18 @@ pub struct Settled {
     /// The frame's mark.
     pub mark: Ref,
     /// The sender's own id, where it gave one.
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
     /// Durable, or not taken.
     pub result: Result<Accepted, Error>,
 }
 
 struct Waiting {
     mark: Ref,
-    client_id: Option<String>,
+    client_id: Option<ClientId>,
     send: Send,
 }
 
-type Preparing = (Ref, Option<String>, Pin<Box<dyn Future<Output = Result<Prepared, Error>>>>);
+type Preparing = (Ref, Option<ClientId>, Pin<Box<dyn Future<Output = Result<Prepared, Error>>>>);
 
 /// The messages of one socket.
 pub struct Sends {
@@ -74,15 +73,11 @@ impl Sends {
     }
 
     /// Takes a message.
-    pub fn push(&mut self, mark: Ref, body: SendBody, caller: &Caller) {
+    pub fn push(&mut self, mark: Ref, send: Send, caller: &Caller) {
         if self.is_empty() {
             self.generation = self.app.log.generation();
         }
-        let client_id = body.client_id.as_ref().map(|id| id.as_str().to_owned());
-        match body.into_send() {
-            Ok(send) => self.waiting.push_back(Waiting { mark, client_id, send }),
-            Err(error) => self.settled.push_back(Settled { mark, client_id, result: Err(error) }),
-        }
+        self.waiting.push_back(Waiting { mark, client_id: send.client_id.clone(), send });
         self.prepare(caller);
     }
 

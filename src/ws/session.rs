@@ -21,7 +21,7 @@ use crate::auth::AuthError;
 use crate::chat::resume::{From, Part, Resume};
 use crate::chat::{Caller, authorize, caller, receipts};
 use crate::delivery::Attachment;
-use crate::domain::{ConversationId, CursorScope, Error, Frontier, Secret, Seq, Timestamp, content};
+use crate::domain::{ConversationId, CursorScope, Error, Frontier, Secret, Seq, Timestamp};
 
 /// Bytes moved from the mailbox to the outbox at a time; with what the mailbox holds, 256 KiB wait at most.
 const MOVED_BYTES: usize = 16 * 1024;
@@ -68,6 +68,8 @@ pub struct Session {
     resume: Option<(From, Resuming)>,
     resume_failed: bool,
     parts: std::vec::IntoIter<Part>,
+    /// The mailbox was not emptied the last time.
+    more_mail: bool,
 }
 
 enum Happened {
@@ -95,8 +97,8 @@ impl Session {
         };
         let limits = HelloLimits {
             message_bytes: app.settings.message_bytes_max,
-            content_bytes: content::CONTENT_BYTES_MAX,
-            data_bytes: content::DATA_BYTES_MAX,
+            content_bytes: app.settings.content_bytes_max,
+            data_bytes: app.settings.data_bytes_max,
         };
         let heartbeat_ms = u64::try_from(app.settings.heartbeat.as_millis()).unwrap_or(u64::MAX);
         let name = uuid::Uuid::new_v4().simple().to_string();
@@ -111,6 +113,7 @@ impl Session {
             resume: None,
             resume_failed: false,
             parts: Vec::new().into_iter(),
+            more_mail: false,
             app,
             drain,
             inbound,
@@ -148,7 +151,8 @@ impl Session {
         let mailbox = Arc::clone(self.attachment.mailbox());
         tokio::select! {
             incoming = self.inbound.recv(), if readable => Happened::Incoming(incoming),
-            () = mailbox.arrived(), if writable && !parting => Happened::Mail,
+            () = std::future::ready(()), if writable && self.more_mail => Happened::Mail,
+            () = mailbox.arrived(), if writable => Happened::Mail,
             settled = self.sends.next(&self.caller) => Happened::Settled(settled),
             Some(judged) = self.receipts.next(), if !self.receipts.is_empty() => Happened::Receipt(judged),
             (mark, renewed) = poll_optional(self.renewal.as_mut()) => Happened::Renewed(mark, renewed),
@@ -226,7 +230,9 @@ impl Session {
         let mailbox = self.attachment.mailbox();
         // Read first: everything that it covers is in the mailbox by now, or was before.
         let heard = self.app.hub.frontier();
-        let contents = if self.state.is_live() { mailbox.take(MOVED_BYTES) } else { mailbox.take_signals() };
+        let live = self.state.is_live();
+        let contents = if live { mailbox.take(MOVED_BYTES) } else { mailbox.take_signals() };
+        self.more_mail = live && !contents.emptied;
         self.state.step(Input::Mail { contents, heard }, now, actions);
     }
 
@@ -234,7 +240,7 @@ impl Session {
         let Settled { mark, client_id, result } = settled;
         actions.push(Action::Write(match result {
             Ok(accepted) => protocol::accepted(&accepted, &mark),
-            Err(error) => protocol::error(&error, &mark, client_id.as_deref()),
+            Err(error) => protocol::error(&error, &mark, client_id.as_ref()),
         }));
     }
 

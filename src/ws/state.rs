@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::close::Close;
 use super::protocol::{self, Ref, Said};
 use crate::chat::resume::{From, Part};
-use crate::chat::wire::SendBody;
+use crate::chat::send::Send;
 use crate::delivery::frame;
 use crate::delivery::mailbox::{Contents, Item};
 use crate::domain::{
@@ -76,7 +76,7 @@ pub enum Action {
     /// Write a ping with this payload.
     Ping([u8; 8]),
     /// Check and append a message.
-    Send(Ref, Box<SendBody>),
+    Send(Ref, Box<Send>),
     /// `received`, with the highest seq that is known here to exist.
     Received(Ref, ConversationId, Seq, Seq),
     /// `read`, likewise.
@@ -201,7 +201,7 @@ impl State {
         match protocol::parse(text) {
             Ok((mark, said)) => self.said(mark, said, actions),
             Err(refusal) => {
-                let frame = protocol::error(&refusal.error, &refusal.mark, refusal.client_id.as_deref());
+                let frame = protocol::error(&refusal.error, &refusal.mark, refusal.client_id.as_ref());
                 actions.push(Action::Write(frame));
                 if refusal.error.code == ErrorCode::BadJson {
                     self.count_bad_json(now, actions);
