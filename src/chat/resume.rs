@@ -1,11 +1,11 @@
 //! Catching up: what a device missed, in steps that the socket paces. Reads storage up to the frontier that
 //! this node had heard of when the socket was attached; what comes after arrives live.
 
-use std::collections::VecDeque;
 use super::receipts;
 use crate::app::App;
 use crate::domain::{ConversationId, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId};
 use crate::storage::{Missed, Page, Receipt, Since};
+use std::collections::VecDeque;
 
 /// Events pushed of one conversation at most; the rest is a gap (protocol.md, `gap`).
 pub const CONVERSATION_EVENTS_MAX: i64 = 500;

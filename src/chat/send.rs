@@ -145,7 +145,8 @@ fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
     if found > max {
         return Err(too_large("content", found, max));
     }
-    let (found, max) = (body.data.as_ref().map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
+    let (found, max) =
+        (body.data.as_ref().map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
     if found > max {
         return Err(too_large("data", found, max));
     }

@@ -13,6 +13,3 @@ pub mod state; // what a session decides; pure
 pub mod upgrade; // origin, credential, user: who may open a socket
 pub mod utf8; // UTF-8 checked as it goes by; pure
 pub mod violation; // what a peer can do wrong, and its close code
-
-#[cfg(test)]
-mod wire_tests;

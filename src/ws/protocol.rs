@@ -163,7 +163,8 @@ pub fn error(error: &Error, mark: &Ref, client_id: Option<&ClientId>) -> Bytes {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
     }
-    let retry_after_ms = matches!(error.code, ErrorCode::Unavailable | ErrorCode::Overloaded).then_some(1_000);
+    let retry_after_ms =
+        matches!(error.code, ErrorCode::Unavailable | ErrorCode::Overloaded).then_some(1_000);
     encode(&Frame {
         kind: "error",
         code: error.code.as_str(),
@@ -264,4 +265,3 @@ pub fn closing(close: &Close) -> Bytes {
     let reconnect_after_ms = close.reconnect_after_ms;
     encode(&Frame { kind: "closing", code: close.code, reason: close.reason, reconnect_after_ms })
 }
-

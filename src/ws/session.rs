@@ -208,7 +208,9 @@ impl Session {
     }
 
     fn incoming(
-        &mut self, incoming: Option<Result<Incoming, super::violation::Violation>>, now: Instant,
+        &mut self,
+        incoming: Option<Result<Incoming, super::violation::Violation>>,
+        now: Instant,
         actions: &mut Vec<Action>,
     ) -> Option<Close> {
         match incoming {
@@ -245,7 +247,11 @@ impl Session {
     }
 
     fn renewed(
-        &mut self, mark: Ref, renewed: Result<Caller, Error>, now: Instant, actions: &mut Vec<Action>,
+        &mut self,
+        mark: Ref,
+        renewed: Result<Caller, Error>,
+        now: Instant,
+        actions: &mut Vec<Action>,
     ) {
         self.renewal = None;
         let judged = match renewed {
@@ -262,7 +268,10 @@ impl Session {
     }
 
     fn resumed(
-        &mut self, resume: Option<Resume>, parts: Result<Vec<Part>, Error>, now: Instant,
+        &mut self,
+        resume: Option<Resume>,
+        parts: Result<Vec<Part>, Error>,
+        now: Instant,
         actions: &mut Vec<Action>,
     ) {
         let Some((from, _)) = self.resume.take() else { return };
@@ -300,11 +309,23 @@ impl Session {
                     continue;
                 }
                 Action::Received(mark, conversation, seq, known) => {
-                    self.receipts.push(judge(&self.app, &self.caller, mark, (conversation, seq, known), false));
+                    self.receipts.push(judge(
+                        &self.app,
+                        &self.caller,
+                        mark,
+                        (conversation, seq, known),
+                        false,
+                    ));
                     continue;
                 }
                 Action::Read(mark, conversation, seq, known) => {
-                    self.receipts.push(judge(&self.app, &self.caller, mark, (conversation, seq, known), true));
+                    self.receipts.push(judge(
+                        &self.app,
+                        &self.caller,
+                        mark,
+                        (conversation, seq, known),
+                        true,
+                    ));
                     continue;
                 }
                 Action::Delivered(conversation, from, to) => {
@@ -357,7 +378,9 @@ impl Session {
         let until = Instant::now() + DRAIN_WITHIN;
         let mut actions = Vec::new();
         while !self.sends.is_empty() {
-            let Ok(settled) = tokio::time::timeout_at(until, self.sends.next(&self.caller)).await else { return };
+            let Ok(settled) = tokio::time::timeout_at(until, self.sends.next(&self.caller)).await else {
+                return;
+            };
             self.settled(settled, &mut actions);
             if self.perform(&mut actions).is_some() {
                 return;
@@ -376,7 +399,11 @@ async fn poll_optional<F: Future + Unpin>(future: Option<&mut F>) -> F::Output {
 
 /// The next step of a resume, or its beginning; after a failure a while later.
 fn go_on(
-    app: &Arc<App>, user: crate::domain::UserId, from: From, resume: Option<Resume>, failed: bool,
+    app: &Arc<App>,
+    user: crate::domain::UserId,
+    from: From,
+    resume: Option<Resume>,
+    failed: bool,
 ) -> Resuming {
     let app = Arc::clone(app);
     Box::pin(async move {
@@ -396,7 +423,10 @@ fn go_on(
 }
 
 fn judge(
-    app: &Arc<App>, caller: &Caller, mark: Ref, (conversation, seq, known): (ConversationId, Seq, Seq),
+    app: &Arc<App>,
+    caller: &Caller,
+    mark: Ref,
+    (conversation, seq, known): (ConversationId, Seq, Seq),
     read: bool,
 ) -> LocalBoxFuture<'static, Judged> {
     let (app, user) = (Arc::clone(app), caller.id());
@@ -410,7 +440,11 @@ fn judge(
     })
 }
 
-fn renew(app: &Arc<App>, mark: Ref, token: Secret<String>) -> LocalBoxFuture<'static, (Ref, Result<Caller, Error>)> {
+fn renew(
+    app: &Arc<App>,
+    mark: Ref,
+    token: Secret<String>,
+) -> LocalBoxFuture<'static, (Ref, Result<Caller, Error>)> {
     let app = Arc::clone(app);
     Box::pin(async move {
         let renewed = match app.tokens.verify(token.expose()) {

@@ -72,7 +72,9 @@ impl Confirm {
     pub(super) fn ponged(&mut self, payload: &[u8], actions: &mut Vec<Action>) {
         if let Some(ping) = self.ping.take_if(|ping| ping.payload == payload) {
             let confirmed = ping.covers.into_iter();
-            actions.extend(confirmed.map(|(conversation, (from, to))| Action::Delivered(conversation, from, to)));
+            actions.extend(
+                confirmed.map(|(conversation, (from, to))| Action::Delivered(conversation, from, to)),
+            );
             if self.given.is_empty() {
                 // What a burst has grown is given back.
                 self.given = HashMap::new();
