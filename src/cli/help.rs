@@ -13,22 +13,24 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Care for it", &["config", "migrate", "backup"]),
 ];
 
+/// Lines of at most 80 characters, so that no terminal wraps them.
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  chatd all                                     a whole server on http://localhost:3000, nothing else needed
+  chatd all                          a whole server on http://localhost:3000
   chatd user add --id 7 --name Mia --email mia@example.com
-  chatd token --user 7 --name Mia               a token for ws://localhost:3000?token=…
-  chatd config show                             every setting, and where it came from
-  JWT_SECRET=… HOST=0.0.0.0 chatd all           reachable for others
+  chatd token --user 7 --name Mia    for ws://localhost:3000?token=…
+  chatd config show                  every setting, and where it came from
+  JWT_SECRET=… HOST=0.0.0.0 chatd all        reachable for others
 
-Settings come from chatd.toml, then from variables such as CHATD_WS__HEARTBEAT=10s, then from well-known
-names such as JWT_SECRET, PORT, HOST, SMTP_URL and RUST_LOG. `chatd help COMMAND` tells more of a command.";
+Settings come from chatd.toml, then from variables such as
+CHATD_WS__HEARTBEAT=10s, then from well-known names such as JWT_SECRET, PORT,
+HOST, SMTP_URL and RUST_LOG. `chatd help COMMAND` tells more of a command.";
 
 /// The command line with its grouped help.
 pub(super) fn command() -> Command {
     let command = Cli::command();
     let template = format!(
-        "{{about}}\n\n{{usage-heading}} {{usage}}\n{}\nOptions:\n{{options}}\n\n{{after-help}}\n",
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n{}\nOptions:\n{{options}}{{after-help}}",
         groups(&command)
     );
     command.help_template(template)

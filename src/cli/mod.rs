@@ -32,10 +32,10 @@ use crate::config::{Config, Sources};
 #[command(name = "chatd", version, after_help = help::EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     /// Folder of everything that is kept
-    #[arg(long, global = true, value_name = "DIR", default_value = "./data")]
+    #[arg(long, global = true, display_order = 100, value_name = "DIR", default_value = "./data")]
     pub data: PathBuf,
     /// Configuration file [default: $CHATD_CONFIG, else ./chatd.toml where present]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, display_order = 101, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
