@@ -51,7 +51,7 @@ pub fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     output::print(&format!("{token}\n"))
 }
 
-/// Signs a token for a user by HS256; with the first of the configured issuers and audiences, where any is.
+/// Signs a token for a user by HS256; with the configured issuer and audience.
 ///
 /// # Errors
 /// There is no secret to sign with (78).
@@ -72,8 +72,8 @@ pub fn sign(
         name,
         iat: now.0 / 1_000,
         exp: expires.map(|expires| now.plus(expires).0 / 1_000),
-        iss: config.auth.issuer.first().map(String::as_str),
-        aud: config.auth.audience.first().map(String::as_str),
+        iss: config.auth.issuer.as_deref(),
+        aud: config.auth.audience.as_deref(),
     };
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
@@ -119,7 +119,7 @@ mod tests {
         let sources = Sources::new("data")
             .with("JWT_SECRET", SECRET)
             .with("CHATD_PROFILE", "production")
-            .with("CHATD_AUTH__ISSUER", "me,you")
+            .with("CHATD_AUTH__ISSUER", "me")
             .with("CHATD_AUTH__AUDIENCE", "chat");
         let claims = claims(&sources, None);
         assert_eq!(claims["exp"], 1_700_003_600);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn without_a_secret_it_says_what_to_set() {
-        let sources = Sources::new("data").with("CHATD_AUTH__JWKS_URL", "https://id.example.test/jwks");
+        let sources = Sources::new("data").with("CHATD_AUTH__JWT_PUBLIC_KEY_FILE", "jwt.pem");
         let config = Config::load(&sources).unwrap();
         let error = sign(&config, UserId::new(2).unwrap(), "gargi", None, Timestamp(0)).unwrap_err();
         assert_eq!(error.exit, Exit::Config);

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use crate::domain::Secret;
 
+use super::Config;
 use super::error::ConfigError;
 use super::kafka::Kafka;
 use super::reader::Reader;
 use super::redis::Redis;
-use super::{Config, Log, Presence};
 
 /// Where users, conversations and history are kept.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub enum SmtpSecurity {
 }
 
 /// Refuses the backends that this build does not hold.
-pub(super) fn refuse_missing(r: &mut Reader<'_>, database: &StorageBackend, log: &Log, presence: &Presence) {
+pub(super) fn refuse_missing(r: &mut Reader<'_>, config: &Config) {
     let mut refuse = |missing: bool, key: &'static str, variable: &str, name: &str, embedded: &str| {
         if missing {
             let sentence = format!(
@@ -93,12 +93,17 @@ pub(super) fn refuse_missing(r: &mut Reader<'_>, database: &StorageBackend, log:
             r.problem(key, sentence);
         }
     };
-    let postgres = matches!(database, StorageBackend::Postgres { .. });
+    let postgres = matches!(config.database.backend, StorageBackend::Postgres { .. });
     refuse(postgres, "database.url", "DATABASE_URL", "PostgreSQL", "SQLite under the data folder");
-    let kafka = matches!(log.backend, LogBackend::Kafka(_));
+    let kafka = matches!(config.log.backend, LogBackend::Kafka(_));
     refuse(kafka, "kafka.brokers", "KAFKA_BROKERS", "Kafka", "the log under the data folder");
-    let redis = matches!(presence.backend, PresenceBackend::Redis(_));
+    let redis = matches!(config.presence.backend, PresenceBackend::Redis(_));
     refuse(redis, "redis.url", "REDIS_URL", "Redis", "the memory of one process");
+    if config.auth.jwks_url.is_some() {
+        let sentence = "this build reads no key sets; they come with a later release: set \
+                        auth.jwt_public_key_file to the key's PEM in place of auth.jwks_url";
+        r.problem("auth.jwks_url", sentence);
+    }
 }
 
 impl Config {

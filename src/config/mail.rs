@@ -1,5 +1,7 @@
 //! `[mail]`: the server that takes e-mail, and whom it comes from.
 
+use std::path::PathBuf;
+
 use super::backends::{MailBackend, Smtp, SmtpSecurity};
 use super::reader::Reader;
 use super::urls::{self, Parts};
@@ -22,6 +24,10 @@ pub struct Mail {
     /// The sender's address: `EMAIL_USER`, else `notify.email.from`, else the user of `SMTP_URL` where it is
     /// an address, else `chatd@localhost`.
     pub from: String,
+    /// `mail.ca_file`: certificates (PEM) that are trusted in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `mail.hello_name`: how chatd names itself in EHLO; `localhost` by default.
+    pub hello_name: String,
 }
 
 impl Mail {
@@ -66,7 +72,12 @@ impl Mail {
                 capture
             }
         };
-        Self { backend, from }
+        Self {
+            backend,
+            from,
+            ca_file: r.optional("mail.ca_file"),
+            hello_name: r.get("mail.hello_name", "localhost".to_owned()),
+        }
     }
 }
 

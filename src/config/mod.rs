@@ -143,7 +143,7 @@ impl Config {
             notices: Vec::new(),
         };
         rules::check(r, &config.http, &config.auth, &config.limits);
-        backends::refuse_missing(r, &config.database.backend, &config.log, &config.presence);
+        backends::refuse_missing(r, &config);
         config
     }
 

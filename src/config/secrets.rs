@@ -52,7 +52,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     }
     Err(ConfigError::Refused(
         "JWT_SECRET is not set, and HOST lets others reach this server: set JWT_SECRET (make one with \
-         `openssl rand -hex 32`), or auth.jwks_url or auth.jwt_public_key_file, or listen on 127.0.0.1"
+         `openssl rand -hex 32`), or auth.jwt_public_key_file, or listen on 127.0.0.1"
             .to_owned(),
     ))
 }
@@ -150,8 +150,8 @@ mod tests {
         assert!(!folder.path().join("secrets").exists());
         let set = secret(&open.clone().with("JWT_SECRET", "s")).unwrap();
         assert_eq!(set.unwrap().expose(), "s");
-        let jwks = open.with("CHATD_AUTH__JWKS_URL", "https://id.example.test/jwks");
-        assert_eq!(secret(&jwks).unwrap(), None);
+        let pem = open.with("CHATD_AUTH__JWT_PUBLIC_KEY_FILE", "jwt.pem");
+        assert_eq!(secret(&pem).unwrap(), None);
     }
 
     #[test]
