@@ -1,1 +1,3 @@
 //! The commands of the executable.
+
+pub mod bench;
