@@ -168,7 +168,7 @@ async fn a_client_sees_pings_close_codes_and_refusals() {
     let headers = [("Authorization", bearer.as_str())];
     let mut client = Client::connect(&url, &headers).await.unwrap();
     assert_eq!(client.recv_json().await.unwrap()["type"], "hello");
-    client.set_auto_pong(false);
+    client.set_auto_reply(false);
     client.send_json(&json!({"type": "resume"})).await.unwrap();
     assert_eq!(client.recv().await.unwrap(), Incoming::Ping(b"are you there".to_vec()));
     client.send(frame::PONG, b"are you there").await.unwrap();

@@ -97,7 +97,7 @@ pub enum Incoming {
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A ping; it has been answered, unless [`Client::set_auto_pong`] says no.
+    /// A ping; it has been answered, unless [`Client::set_auto_reply`] says no.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
@@ -110,7 +110,8 @@ pub enum Incoming {
 pub struct Client {
     stream: TcpStream,
     frames: FrameReader,
-    auto_pong: bool,
+    auto_reply: bool,
+    has_closed: bool,
 }
 
 impl Client {
@@ -154,12 +155,12 @@ impl Client {
         }
         let mut frames = FrameReader::default();
         frames.buffer().extend_from_slice(&rest);
-        Ok(Self { stream, frames, auto_pong: true })
+        Ok(Self { stream, frames, auto_reply: true, has_closed: false })
     }
 
-    /// Whether pings are answered by [`Client::recv`]; they are at first.
-    pub fn set_auto_pong(&mut self, on: bool) {
-        self.auto_pong = on;
+    /// Whether [`Client::recv`] answers pings and the server's close; it does at first.
+    pub fn set_auto_reply(&mut self, on: bool) {
+        self.auto_reply = on;
     }
 
     /// Sends one frame, masked.
@@ -188,6 +189,7 @@ impl Client {
     pub async fn close(&mut self, code: u16, reason: &str) -> Result<(), ClientError> {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
+        self.has_closed = true;
         self.send(frame::CLOSE, &payload).await
     }
 
@@ -196,10 +198,7 @@ impl Client {
         loop {
             if let Some(frame) = self.frames.next_frame()? {
                 let incoming = Incoming::from(&frame);
-                match &incoming {
-                    Incoming::Ping(payload) if self.auto_pong => self.send(frame::PONG, payload).await?,
-                    _ => {}
-                }
+                self.reply(&incoming).await;
                 return Ok(incoming);
             }
             let buffer = self.frames.buffer();
@@ -214,6 +213,21 @@ impl Client {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    async fn reply(&mut self, incoming: &Incoming) {
+        let sent = match incoming {
+            Incoming::Ping(payload) if self.auto_reply => self.send(frame::PONG, payload).await,
+            Incoming::Close(code, _) if self.auto_reply && !self.has_closed => {
+                // 1005 stands for no code and is never sent (RFC 6455 section 7.4.1).
+                let payload = code.to_be_bytes();
+                let payload = if *code == 1005 { &[][..] } else { &payload[..] };
+                self.send(frame::CLOSE, payload).await
+            }
+            _ => Ok(()),
+        };
+        // A socket that takes no answer has ended: what it still holds is read, then the end is told.
+        drop(sent);
     }
 
     /// The next text message, as JSON; pings and pongs before it are passed over.

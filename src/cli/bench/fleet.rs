@@ -247,6 +247,7 @@ async fn read(
             Err(error) => break (1006, error.to_string()),
         }
     };
+    socket.flush();
     socket.open.set(false);
     load.borrow_mut().closed(code, &reason);
 }
@@ -269,7 +270,10 @@ fn take_all(
             }
             // The pong confirms what was delivered before the ping.
             frame::PING => socket.push(frame::PONG, frame.payload),
-            frame::CLOSE => return Ok(Some(frame.close_reason())),
+            frame::CLOSE => {
+                socket.push(frame::CLOSE, frame.payload.get(..2).unwrap_or_default());
+                return Ok(Some(frame.close_reason()));
+            }
             _ => {}
         }
     }
