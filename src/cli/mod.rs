@@ -4,6 +4,7 @@
 
 mod all;
 mod backup;
+pub mod bench;
 mod completions;
 mod config;
 mod consume;
@@ -63,6 +64,8 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Measure a running server
+    Bench(bench::BenchArgs),
     /// Print a script that completes commands in your shell
     Completions(completions::Args),
 }
