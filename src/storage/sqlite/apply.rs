@@ -222,7 +222,7 @@ statement!(
 );
 
 statement!(
-    fn select_heads(ids: &'a str) -> [i64, i64, i64, i64, i64] =
+    fn select_heads(ids: &'a str) -> (i64, i64, i64, i64, i64) =
         "SELECT asked.key, c.conversation_key, c.last_seq, c.last_at, d.due_at IS NOT NULL
          FROM json_each(?) AS asked
          CROSS JOIN conversations AS c ON c.id = asked.value
@@ -230,14 +230,14 @@ statement!(
 );
 
 statement!(
-    fn select_known(ids: &'a str) -> [Vec<u8>, String, Option<String>, Option<String>, Option<Vec<u8>>] =
+    fn select_known(ids: &'a str) -> (Vec<u8>, String, Option<String>, Option<String>, Option<Vec<u8>>) =
         "SELECT e.message_id, e.kind, e.content, e.data, e.reply_to
          FROM json_each(?) AS asked
          CROSS JOIN events AS e ON e.conversation_key = asked.value AND e.message_id = unhex(asked.key)"
 );
 
 statement!(
-    fn insert_conversation(id: &'a str, at: i64, log: i32, partition: i64) -> [i64] =
+    fn insert_conversation(id: &'a str, at: i64, log: i32, partition: i64) -> (i64,) =
         "INSERT INTO conversations (id, last_seq, last_at, last_log, last_partition, last_offset)
          VALUES (?, 0, ?, ?, ?, -1) RETURNING conversation_key"
 );

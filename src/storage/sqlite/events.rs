@@ -5,7 +5,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::error::Fault;
-use super::rows::{self, event_columns};
+use super::rows::{self, EventRow, RejectionRow, event_columns};
 use super::statement::statement;
 use crate::domain::{ConversationId, Event, LogNumber, Offset, Outcome, Partition, Seq};
 use crate::storage::{Events, Page, PageOf, Scanned, StorageError};
@@ -79,7 +79,7 @@ fn scan(
     let one_more = i64::from(limit) + 1;
     let slot = i64::from(partition);
     let mut outcomes = Vec::new();
-    for (id, row) in scan_events(conn, log.0, slot, after, one_more)?.into_iter().map(split_first) {
+    for (id, row) in scan_events(conn, log.0, slot, after, one_more)? {
         outcomes.push(Outcome::Stored(rows::event(rows::conversation_id(&id)?, row)?));
     }
     for row in scan_rejections(conn, log.0, slot, after, one_more)? {
@@ -96,55 +96,27 @@ fn scan(
     Ok(Scanned { outcomes, through })
 }
 
-type ScanRow = (
-    String,
-    i64,
-    i32,
-    i64,
-    i64,
-    Vec<u8>,
-    String,
-    String,
-    i64,
-    Option<String>,
-    Option<String>,
-    Option<Vec<u8>>,
-    i64,
-);
-
-fn split_first(row: ScanRow) -> (String, rows::EventRow) {
-    let (id, a, b, c, d, e, f, g, h, i, j, k, l) = row;
-    (id, (a, b, c, d, e, f, g, h, i, j, k, l))
-}
-
 statement!(
-    fn select_head(id: &'a str) -> [i64, i64] =
+    fn select_head(id: &'a str) -> (i64, i64) =
         "SELECT conversation_key, last_seq FROM conversations WHERE id = ?"
 );
 
 statement!(
-    fn select_after(key: i64, seq: i64, limit: i64) -> [
-        i64, i32, i64, i64, Vec<u8>, String, String, i64, Option<String>, Option<String>, Option<Vec<u8>>, i64
-    ] = concat!(
+    fn select_after(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
         "SELECT ", event_columns!(), " FROM events AS e
          WHERE e.conversation_key = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
     )
 );
 
 statement!(
-    fn select_before(key: i64, seq: i64, limit: i64) -> [
-        i64, i32, i64, i64, Vec<u8>, String, String, i64, Option<String>, Option<String>, Option<Vec<u8>>, i64
-    ] = concat!(
+    fn select_before(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
         "SELECT ", event_columns!(), " FROM events AS e
          WHERE e.conversation_key = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?"
     )
 );
 
 statement!(
-    fn scan_events(log: i32, partition: i64, after: i64, limit: i64) -> [
-        String, i64, i32, i64, i64, Vec<u8>, String, String, i64, Option<String>, Option<String>,
-        Option<Vec<u8>>, i64
-    ] = concat!(
+    fn scan_events(log: i32, partition: i64, after: i64, limit: i64) -> (String, EventRow) = concat!(
         "SELECT c.id, ", event_columns!(), " FROM events AS e
          JOIN conversations AS c ON c.conversation_key = e.conversation_key
          WHERE e.log_number = ? AND e.partition = ? AND e.log_offset > ? ORDER BY e.log_offset LIMIT ?"
@@ -152,9 +124,7 @@ statement!(
 );
 
 statement!(
-    fn scan_rejections(log: i32, partition: i64, after: i64, limit: i64) -> [
-        String, i32, i64, i64, Vec<u8>, String, i64, String
-    ] = "SELECT conversation, log_number, partition, log_offset, message_id, client_id, sender_id, code
+    fn scan_rejections(log: i32, partition: i64, after: i64, limit: i64) -> RejectionRow = "SELECT conversation, log_number, partition, log_offset, message_id, client_id, sender_id, code
          FROM rejections
          WHERE log_number = ? AND partition = ? AND log_offset > ? ORDER BY log_offset LIMIT ?"
 );

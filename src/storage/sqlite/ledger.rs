@@ -151,10 +151,10 @@ pub(super) fn frontier(conn: &mut SqliteConnection, log: LogNumber) -> Result<Fr
     Ok(Frontier { log, offsets })
 }
 
-statement!(fn select_incarnation() -> [Vec<u8>] = "SELECT incarnation FROM deployment");
+statement!(fn select_incarnation() -> (Vec<u8>,) = "SELECT incarnation FROM deployment");
 
 statement!(
-    fn select_log() -> [i32, Vec<u8>, i64] =
+    fn select_log() -> (i32, Vec<u8>, i64) =
         "SELECT number, log_id, partitions FROM logs ORDER BY number DESC LIMIT 1"
 );
 
@@ -174,7 +174,7 @@ statement!(
 );
 
 statement!(
-    fn select_claim(log: i32, partition: i64) -> [i64, i64, i64, Option<Vec<u8>>] =
+    fn select_claim(log: i32, partition: i64) -> (i64, i64, i64, Option<Vec<u8>>) =
         "SELECT epoch, next_offset, published, last_digest FROM log_partitions
          WHERE log_number = ? AND partition = ?"
 );
@@ -186,7 +186,7 @@ statement!(
 );
 
 statement!(
-    fn select_offsets(log: i32) -> [i64] =
+    fn select_offsets(log: i32) -> (i64,) =
         "SELECT next_offset FROM log_partitions WHERE log_number = ? ORDER BY partition"
 );
 

@@ -217,13 +217,13 @@ pub(super) fn failed(path: &Path, error: &diesel::result::Error) -> OpenError {
     }
 }
 
-statement!(fn set_write_ahead() -> [String] = "PRAGMA journal_mode = WAL");
-statement!(fn count_tables() -> [i64] = "SELECT count(*) FROM sqlite_schema");
-statement!(fn select_application_id() -> [i64] = "SELECT application_id FROM pragma_application_id");
-statement!(fn select_versions() -> [String] = "SELECT version FROM __diesel_schema_migrations");
-statement!(fn quick_check() -> [String] = "PRAGMA quick_check(1)");
+statement!(fn set_write_ahead() -> (String,) = "PRAGMA journal_mode = WAL");
+statement!(fn count_tables() -> (i64,) = "SELECT count(*) FROM sqlite_schema");
+statement!(fn select_application_id() -> (i64,) = "SELECT application_id FROM pragma_application_id");
+statement!(fn select_versions() -> (String,) = "SELECT version FROM __diesel_schema_migrations");
+statement!(fn quick_check() -> (String,) = "PRAGMA quick_check(1)");
 statement!(
-    fn probe() -> [i64] = "
+    fn probe() -> (i64,) = "
         SELECT count(*) FROM (SELECT 1 FROM deployment LIMIT 1) UNION ALL
         SELECT count(*) FROM (SELECT 1 FROM logs LIMIT 1) UNION ALL
         SELECT count(*) FROM (SELECT 1 FROM log_partitions LIMIT 1) UNION ALL
@@ -235,7 +235,7 @@ statement!(
         SELECT count(*) FROM (SELECT due_at FROM notify_due LIMIT 1) UNION ALL
         SELECT count(*) FROM (SELECT reason FROM mails LIMIT 1)"
 );
-statement!(fn select_restored() -> [i64] = "SELECT restored_from_backup FROM deployment");
+statement!(fn select_restored() -> (i64,) = "SELECT restored_from_backup FROM deployment");
 statement!(
     fn set_incarnation(incarnation: &'a [u8]) =
         "UPDATE deployment SET incarnation = ?, restored_from_backup = 0 WHERE restored_from_backup = 1"

@@ -5,7 +5,7 @@
 
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 
-/// A Rust type with the one SQL type that it stands for.
+/// A Rust type with the one SQL type that it stands for; rows are tuples of them, and may be nested.
 pub(super) trait Column {
     /// The SQL type.
     type Sql;
@@ -35,20 +35,38 @@ impl<T: Column<Sql: diesel::sql_types::SqlType<IsNull = diesel::sql_types::is_nu
     type Sql = Nullable<T::Sql>;
 }
 
+macro_rules! rows {
+    ($($column:ident)+) => {
+        impl<$($column: Column),+> Column for ($($column,)+) {
+            type Sql = ($($column::Sql,)+);
+        }
+    };
+}
+rows!(A);
+rows!(A B);
+rows!(A B C);
+rows!(A B C D);
+rows!(A B C D E);
+rows!(A B C D E F);
+rows!(A B C D E F G);
+rows!(A B C D E F G H);
+rows!(A B C D E F G H I J K L);
+
 /// Makes a function of a statement. Each `?` of the text takes the next parameter; references in parameters
-/// are written `&'a`. With `-> [A, B]` the function returns all rows as tuples, without it the number of
-/// changed rows.
+/// are written `&'a`. With `-> (A, B)` the function returns all rows as such tuples, without it the number
+/// of changed rows.
 macro_rules! statement {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> [$($column:ty),+ $(,)?] = $sql:expr) => {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $row:ty = $sql:expr) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the parameters of a statement")]
+        #[allow(clippy::extra_unused_lifetimes, reason = "without borrowed parameters")]
         pub(super) fn $name<'a>(
             conn: &mut diesel::sqlite::SqliteConnection,
             $($arg: $type),*
-        ) -> diesel::QueryResult<Vec<($($column,)+)>> {
+        ) -> diesel::QueryResult<Vec<$row>> {
             $crate::storage::sqlite::statement::statement!(@define [$($arg: $type),*] $sql);
             impl diesel::query_builder::Query for Statement<'_> {
-                type SqlType = ($(<$column as $crate::storage::sqlite::statement::Column>::Sql,)+);
+                type SqlType = <$row as $crate::storage::sqlite::statement::Column>::Sql;
             }
             diesel::RunQueryDsl::load(Statement { $($arg,)* _borrows: std::marker::PhantomData }, conn)
         }
@@ -56,6 +74,7 @@ macro_rules! statement {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $sql:expr) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the parameters of a statement")]
+        #[allow(clippy::extra_unused_lifetimes, reason = "without borrowed parameters")]
         pub(super) fn $name<'a>(
             conn: &mut diesel::sqlite::SqliteConnection,
             $($arg: $type),*
