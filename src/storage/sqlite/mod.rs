@@ -23,13 +23,19 @@
 
 mod apply;
 mod backup;
+mod catchup;
 mod connection;
 mod error;
 mod events;
 mod ledger;
+mod notifications;
 mod open;
+mod raise;
+mod receipts;
 mod rows;
+mod seek;
 mod statement;
+mod users;
 
 use std::path::PathBuf;
 
