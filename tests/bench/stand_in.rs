@@ -77,6 +77,8 @@ fn user_of(request: &Request) -> Option<UserId> {
 
 impl Server {
     async fn serve(self: Arc<Self>, stream: TcpStream) {
+        // Without it every second small frame waits 40 ms for the client's delayed acknowledgement.
+        stream.set_nodelay(true).unwrap();
         let mut user = None;
         #[allow(clippy::result_large_err)] // the callback's type is tungstenite's
         let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
