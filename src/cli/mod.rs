@@ -107,6 +107,10 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
     if let Command::Completions(args) = &cli.command {
         return completions::run(args);
     }
+    // The driver measures a server that may run elsewhere, with other settings.
+    if let Command::Bench(args) = &cli.command {
+        return bench::run(args, &cli.data);
+    }
     let settings = Config::load(&Sources::of_process(&cli.data, cli.config.as_deref())?)?;
     match &cli.command {
         Command::All => block_on(all::run(&settings)),
@@ -117,7 +121,7 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
         Command::Backup(args) => block_on(backup::run(args, &settings)),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(_) | Command::Bench(_) => Ok(()),
     }
 }
 

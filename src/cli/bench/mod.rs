@@ -5,9 +5,9 @@
 #![allow(clippy::print_stdout)] // results belong to stdout
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
+use super::{CliError, Exit};
 use clap::{Args, Subcommand};
 
 use crate::domain::Secret;
@@ -138,20 +138,24 @@ struct IdleArgs {
 }
 
 /// Runs a bench and prints its result. `data` is the server's data folder, where its secret is read from.
-/// Exit status 1 when the server lost, repeated, reordered or refused something.
 ///
 /// # Errors
-/// When the bench cannot run: no secret, no server, no such process.
-pub fn run(args: &BenchArgs, data: &Path) -> Result<ExitCode, BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let clean = runtime.block_on(async {
+/// The bench cannot run (no secret, no server, no such process), or the server lost, repeated, reordered or
+/// refused something.
+pub fn run(args: &BenchArgs, data: &Path) -> Result<(), CliError> {
+    let failed = |error: BenchError| CliError::new(Exit::Fault, error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let clean = runtime.map_err(|error| failed(error.into()))?.block_on(async {
         match &args.command {
             BenchCommand::Pairs(args) => run_pairs(args, data).await,
             BenchCommand::Idle(args) => run_idle(args, data).await,
             BenchCommand::Max(args) => run_max(args, data).await,
         }
-    })?;
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    });
+    if clean.map_err(failed)? {
+        return Ok(());
+    }
+    Err(CliError::new(Exit::Fault, "the server did not keep its promise; see above"))
 }
 
 async fn run_pairs(args: &PairsArgs, data: &Path) -> Result<bool, BenchError> {

@@ -99,7 +99,7 @@ fn apply_partition(
     for letter in &batch.dead {
         store_dead_letter(conn, log, partition, letter, now)?;
     }
-    Ok(Applied::Done { partition, outcomes, duplicates })
+    Ok(Applied::Done { partition, outcomes, duplicates, dead: batch.dead.len() })
 }
 
 /// The heads of all conversations of these batches, and what of their records is stored already.

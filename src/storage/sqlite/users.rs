@@ -8,8 +8,8 @@ use super::connection::durably;
 use super::error::Fault;
 use super::rows;
 use super::statement::statement;
-use crate::domain::{Timestamp, User, UserId};
-use crate::storage::{NewUser, Saved, StorageError, Subject, Users};
+use crate::domain::{Subject, Timestamp, User, UserId};
+use crate::storage::{NewUser, Saved, StorageError, Users};
 
 #[async_trait]
 impl Users for SqliteStore {
