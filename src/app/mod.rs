@@ -72,6 +72,10 @@ pub struct Settings {
     pub limits: bool,
     /// The longest WebSocket message.
     pub message_bytes_max: usize,
+    /// The longest content.
+    pub content_bytes_max: usize,
+    /// The largest `data`.
+    pub data_bytes_max: usize,
     /// The most sockets of this node.
     pub sockets_max: usize,
 }

@@ -1,15 +1,11 @@
 //! Catching up: what a device missed, in steps that the socket paces. Reads storage up to the frontier that
 //! this node had heard of when the socket was attached; what comes after arrives live.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::receipts;
 use crate::app::App;
 use crate::domain::{ConversationId, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId};
 use crate::storage::{Missed, Page, Receipt, Since};
+use std::collections::VecDeque;
 
 /// Events pushed of one conversation at most; the rest is a gap (protocol.md, `gap`).
 pub const CONVERSATION_EVENTS_MAX: i64 = 500;
@@ -86,7 +82,6 @@ pub struct Resume {
     receipts: Vec<Receipt>,
     rejections_done: bool,
     finished: bool,
-    _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Resume {
@@ -119,7 +114,6 @@ impl Resume {
             receipts: Vec::new(),
             rejections_done: false,
             finished: false,
-            _permit: None,
         })
     }
 
@@ -128,13 +122,13 @@ impl Resume {
         &self.until
     }
 
-    /// The next parts to write; empty when all is done.
+    /// The next parts to write; empty when all is done. After an error it goes on where it was.
     pub async fn next(&mut self, app: &App) -> Result<Vec<Part>, Error> {
         loop {
             if self.finished {
                 return Ok(Vec::new());
             }
-            if let Some(missed) = self.waiting.pop_front() {
+            if let Some(missed) = self.waiting.front().cloned() {
                 return self.conversation(app, missed).await;
             }
             if !self.exhausted {
@@ -142,8 +136,8 @@ impl Resume {
                 continue;
             }
             if !self.rejections_done {
-                self.rejections_done = true;
                 let rejections = self.rejections(app).await?;
+                self.rejections_done = true;
                 if !rejections.is_empty() {
                     return Ok(rejections);
                 }
@@ -156,9 +150,6 @@ impl Resume {
     async fn look_up(&mut self, app: &App) -> Result<(), Error> {
         let found =
             app.storage.missed(self.user, &self.since, &self.until, self.skip, CONVERSATIONS_STEP).await?;
-        let count = u32::try_from(found.len()).unwrap_or(CONVERSATIONS_STEP);
-        self.skip += count;
-        self.exhausted = count < CONVERSATIONS_STEP;
         // Gaps are remembered before the device is told, so that no later cursor confirms them.
         let gaps: Vec<(ConversationId, Seq)> = found
             .iter()
@@ -172,11 +163,14 @@ impl Resume {
         if !gaps.is_empty() {
             app.storage.name_gaps(self.user, &gaps).await?;
         }
+        let count = u32::try_from(found.len()).unwrap_or(CONVERSATIONS_STEP);
+        self.skip += count;
+        self.exhausted = count < CONVERSATIONS_STEP;
         self.waiting = found.into();
         Ok(())
     }
 
-    /// One step of a conversation; what is left of it goes back to the front of the queue.
+    /// One step of the conversation at the front of the queue. An error leaves everything as it was.
     async fn conversation(&mut self, app: &App, missed: Missed) -> Result<Vec<Part>, Error> {
         let Missed { conversation, from, to, unread, receipts } = missed;
         let mut parts = Vec::new();
@@ -201,6 +195,7 @@ impl Resume {
             self.budget -= i64::try_from(events.len()).unwrap_or(0);
             parts.extend(events.into_iter().map(Part::Event));
         }
+        self.waiting.pop_front();
         if next <= to {
             self.waiting.push_front(Missed { conversation, from: next, to, unread, receipts });
         } else {

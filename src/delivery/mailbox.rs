@@ -60,6 +60,8 @@ pub struct Contents {
     pub overflowed: bool,
     /// The socket has to go.
     pub evicted: Option<Eviction>,
+    /// Nothing is left behind.
+    pub emptied: bool,
 }
 
 #[derive(Debug, Default)]
@@ -105,11 +107,39 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Takes everything out; a mailbox that overflowed begins anew.
-    pub fn take(&self) -> Contents {
+    /// Takes items out, in order, until `budget` bytes are used up. A mailbox that overflowed begins anew.
+    pub fn take(&self, budget: usize) -> Contents {
         let mut inner = self.lock();
-        inner.bytes = 0;
-        std::mem::take(&mut inner.contents)
+        let mut taken = Contents {
+            overflowed: std::mem::take(&mut inner.contents.overflowed),
+            evicted: inner.contents.evicted,
+            ..Contents::default()
+        };
+        let mut left = budget;
+        while left > 0
+            && let Some(item) = inner.contents.items.pop_front()
+        {
+            left = left.saturating_sub(item.bytes());
+            inner.bytes -= item.bytes();
+            taken.items.push_back(item);
+        }
+        taken.emptied = inner.contents.items.is_empty();
+        if taken.emptied {
+            // What a burst has grown is given back.
+            inner.contents.items = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Takes out only what has no place in the order, and leaves the events: for a socket that catches up.
+    pub fn take_signals(&self) -> Contents {
+        let mut inner = self.lock();
+        let mut taken = Contents { evicted: inner.contents.evicted, ..Contents::default() };
+        let (signals, events) =
+            inner.contents.items.drain(..).partition(|item| matches!(item, Item::Signal(_)));
+        (taken.items, inner.contents.items) = (signals, events);
+        inner.bytes = inner.contents.items.iter().map(Item::bytes).sum();
+        taken
     }
 
     /// Bytes that wait.
@@ -141,10 +171,22 @@ mod tests {
         assert_eq!(mailbox.queued_bytes(), MAILBOX_BYTES_MAX);
         mailbox.push(Item::Signal(Bytes::from_static(b"x")));
         assert_eq!(mailbox.queued_bytes(), 0);
-        let contents = mailbox.take();
+        let contents = mailbox.take(usize::MAX);
         assert!(contents.overflowed && contents.items.is_empty());
         mailbox.push(Item::Signal(half));
-        assert_eq!(mailbox.take().items.len(), 1);
+        assert_eq!(mailbox.take(usize::MAX).items.len(), 1);
+    }
+
+    #[test]
+    fn a_budget_takes_the_first_and_leaves_the_rest() {
+        let mailbox = Mailbox::default();
+        for text in ["aa", "bb", "cc"] {
+            mailbox.push(Item::Signal(Bytes::from_static(text.as_bytes())));
+        }
+        let first = mailbox.take(3);
+        assert_eq!((first.items.len(), first.emptied, mailbox.queued_bytes()), (2, false, 2));
+        let rest = mailbox.take(3);
+        assert_eq!((rest.items.len(), rest.emptied, mailbox.queued_bytes()), (1, true, 0));
     }
 
     #[tokio::test]
@@ -152,6 +194,6 @@ mod tests {
         let mailbox = Mailbox::default();
         mailbox.evict(Eviction::Replaced);
         mailbox.arrived().await;
-        assert_eq!(mailbox.take().evicted, Some(Eviction::Replaced));
+        assert_eq!(mailbox.take(usize::MAX).evicted, Some(Eviction::Replaced));
     }
 }
