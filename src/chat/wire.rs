@@ -177,7 +177,12 @@ impl SendBody<'_> {
 /// The field `conversation`, where it has to be there.
 pub fn conversation(raw: Option<&RawValue>) -> Result<ConversationId, Error> {
     let text: String = required(raw, "conversation", "a conversation id is a text")?;
-    text.parse().map_err(|error: IdError| Error::invalid("conversation", error.0))
+    text.parse().map_err(|error| bad_conversation(&error))
+}
+
+/// What is told about a text that is no conversation id, wherever it stood.
+pub fn bad_conversation(error: &IdError) -> Error {
+    Error::invalid("conversation", error.0)
 }
 
 /// Kept as sent, but every reader of JSON has to be able to read it: half a surrogate pair and numbers out of
