@@ -7,3 +7,6 @@ pub mod outbox; // the write side: a bounded queue that the HTTP response body d
 pub mod rate; // frames and bytes in a second; pure
 pub mod utf8; // UTF-8 checked as it goes by; pure
 pub mod violation; // what a peer can do wrong, and its close code
+
+#[cfg(test)]
+mod wire_tests;
