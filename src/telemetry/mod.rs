@@ -1,1 +1,3 @@
 //! Logs, metrics, and the story of each message in the terminal.
+
+pub mod story;

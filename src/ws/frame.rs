@@ -17,6 +17,11 @@ impl Frame {
         Self::encode(0x1, &[text.as_bytes()])
     }
 
+    /// A text message of bytes that are UTF-8: an encoder's.
+    pub fn text_bytes(text: &[u8]) -> Self {
+        Self::encode(0x1, &[text])
+    }
+
     /// A ping; of `payload` at most 125 bytes are sent.
     pub fn ping(payload: &[u8]) -> Self {
         Self::encode(0x9, &[&payload[..payload.len().min(CONTROL_BYTES_MAX)]])

@@ -1,0 +1,207 @@
+//! The sockets of this node, and how far it has heard of each partition. The one owner of both.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::mailbox::{Eviction, Item, Mailbox};
+use super::track::{Heard, Track};
+use super::{Publication, frame};
+use crate::domain::{ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, UserId};
+use crate::storage::Receipt;
+
+/// Told of each event that this node hears of: the event, and how many sockets of others got it.
+pub type Observer = Box<dyn Fn(&Event, usize) + Send + Sync>;
+
+/// This node's sockets.
+pub struct Hub {
+    log: LogNumber,
+    devices_max: usize,
+    tracks: Mutex<Vec<Track>>,
+    users: Mutex<HashMap<UserId, Vec<Device>>>,
+    doubt: Notify,
+    observer: Observer,
+}
+
+struct Device {
+    name: Option<String>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// A socket's place in the hub, given up when it is dropped.
+pub struct Attachment {
+    hub: Arc<Hub>,
+    user: UserId,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Attachment {
+    /// What arrives for this socket.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.hub.detach(self.user, &self.mailbox);
+    }
+}
+
+impl Hub {
+    /// A hub that needs no delivery of what `known` covers: nobody is connected yet, and who connects reads
+    /// storage first.
+    pub fn new(known: &Frontier, devices_max: usize, observer: Observer) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            log: known.log,
+            devices_max,
+            tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
+            users: Mutex::default(),
+            doubt: Notify::new(),
+            observer,
+        })
+    }
+
+    /// Gives a socket its mailbox. From now on everything that this node hears of for the user is put in.
+    /// The same device replaces itself, and one device more than allowed replaces the oldest.
+    pub fn attach(self: &Arc<Self>, user: UserId, device: Option<String>) -> Attachment {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut users = lock(&self.users);
+        let devices = users.entry(user).or_default();
+        let same =
+            device.as_ref().and_then(|name| devices.iter().position(|d| d.name.as_ref() == Some(name)));
+        let leaves = same.or_else(|| (devices.len() >= self.devices_max).then_some(0));
+        if let Some(index) = leaves {
+            devices.remove(index).mailbox.evict(Eviction::Replaced);
+        }
+        devices.push(Device { name: device, mailbox: Arc::clone(&mailbox) });
+        drop(users);
+        Attachment { hub: Arc::clone(self), user, mailbox }
+    }
+
+    fn detach(&self, user: UserId, mailbox: &Arc<Mailbox>) {
+        let mut users = lock(&self.users);
+        if let Some(devices) = users.get_mut(&user) {
+            devices.retain(|device| !Arc::ptr_eq(&device.mailbox, mailbox));
+            if devices.is_empty() {
+                users.remove(&user);
+            }
+        }
+    }
+
+    /// How many sockets this node holds.
+    pub fn sockets(&self) -> usize {
+        lock(&self.users).values().map(Vec::len).sum()
+    }
+
+    /// Which log this node follows.
+    pub fn log(&self) -> LogNumber {
+        self.log
+    }
+
+    /// Everything that this frontier covers has been put into the mailboxes before this call.
+    pub fn frontier(&self) -> Frontier {
+        let offsets = lock(&self.tracks).iter().map(Track::known).collect();
+        Frontier { log: self.log, offsets }
+    }
+
+    /// Takes a publication in; a hole in it wakes `doubted`.
+    pub fn receive(&self, publication: &Publication) {
+        if publication.log != self.log {
+            return;
+        }
+        let now = Instant::now();
+        let mut tracks = lock(&self.tracks);
+        let Some(track) = tracks.get_mut(publication.partition as usize) else { return };
+        match track.hear(publication.prev, publication.through, now) {
+            Heard::Above(known) => {
+                // The frontier moves only when the mailboxes have it: see `frontier`.
+                self.put(&publication.outcomes, known);
+                track.delivered(publication.through, now);
+            }
+            Heard::Old => {}
+            Heard::Hole => self.doubt.notify_one(),
+        }
+    }
+
+    /// Partitions whose owner has been silent, and from where each is to be scanned.
+    pub fn silent(&self) -> Vec<(Partition, Offset)> {
+        let now = Instant::now();
+        let tracks = lock(&self.tracks);
+        (0..).zip(tracks.iter()).filter(|(_, t)| t.is_silent(now)).map(|(p, t)| (p, t.known())).collect()
+    }
+
+    /// Waits until a publication left a hole.
+    pub async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Tells the members of two-person conversations about moved cursors.
+    pub fn receipts(&self, receipts: &[Receipt]) {
+        let users = lock(&self.users);
+        for receipt in receipts {
+            let mut encoded: Option<Bytes> = None;
+            for member in members(receipt.conversation) {
+                for device in users.get(&member).into_iter().flatten() {
+                    let frame = encoded.get_or_insert_with(|| frame::receipt(receipt));
+                    device.mailbox.push(Item::Signal(frame.clone()));
+                }
+            }
+        }
+    }
+
+    fn put(&self, outcomes: &[Outcome], known: Offset) {
+        let users = lock(&self.users);
+        for outcome in outcomes.iter().filter(|outcome| outcome.position().offset > known) {
+            match outcome {
+                Outcome::Stored(event) => {
+                    let mut reached = 0;
+                    for member in members(event.conversation) {
+                        let count = put_event(users.get(&member), event, member);
+                        reached += if member == event.from { 0 } else { count };
+                    }
+                    (self.observer)(event, reached);
+                }
+                Outcome::Rejected(rejection) => {
+                    let Some(devices) = users.get(&rejection.from) else { continue };
+                    let frame = frame::rejected(rejection);
+                    for device in devices {
+                        device
+                            .mailbox
+                            .push(Item::Rejected { position: rejection.position, frame: frame.clone() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn put_event(devices: Option<&Vec<Device>>, event: &Event, viewer: UserId) -> usize {
+    let Some(devices) = devices else { return 0 };
+    let frame = frame::event(event, viewer);
+    for device in devices {
+        device.mailbox.push(Item::Event {
+            position: event.position,
+            conversation: event.conversation,
+            seq: event.seq,
+            frame: frame.clone(),
+        });
+    }
+    devices.len()
+}
+
+fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
+    let pair = match conversation {
+        ConversationId::Dm(low, high) => Some([low, high]),
+        ConversationId::Group(_) => None,
+    };
+    pair.into_iter().flatten()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

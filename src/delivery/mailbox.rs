@@ -1,0 +1,199 @@
+//! What waits for one socket: filled by the hub from any thread, emptied by the socket's own task.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::domain::{ConversationId, Position, Seq};
+
+/// The most that may wait for a socket, in bytes of frames (protocol.md, close code 4430).
+pub const MAILBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// Something for a socket.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// An event, as the frame for this user.
+    Event {
+        /// Where in the log it came from; the session drops what it has written already.
+        position: Position,
+        /// Its conversation.
+        conversation: ConversationId,
+        /// Its place there.
+        seq: Seq,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// One of the user's own records was rejected.
+    Rejected {
+        /// Where in the log it is.
+        position: Position,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Something without a place in the order: a receipt.
+    Signal(Bytes),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event { frame, .. } | Self::Rejected { frame, .. } | Self::Signal(frame) => frame.len(),
+        }
+    }
+}
+
+/// Why the hub wants a socket closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// The same device came again, or a ninth device did: close code 4409.
+    Replaced,
+}
+
+/// What the session finds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// In the order of arrival.
+    pub items: VecDeque<Item>,
+    /// More came than the mailbox holds: all that waited was dropped and must be read from storage.
+    pub overflowed: bool,
+    /// The socket has to go.
+    pub evicted: Option<Eviction>,
+    /// Nothing is left behind.
+    pub emptied: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    contents: Contents,
+    bytes: usize,
+}
+
+/// A bounded queue of items for one socket.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
+    pub fn push(&self, item: Item) {
+        let mut inner = self.lock();
+        if inner.contents.overflowed {
+            return;
+        }
+        inner.bytes += item.bytes();
+        if inner.bytes > MAILBOX_BYTES_MAX {
+            *inner = Inner {
+                contents: Contents {
+                    overflowed: true,
+                    evicted: inner.contents.evicted,
+                    ..Contents::default()
+                },
+                bytes: 0,
+            };
+        } else {
+            inner.contents.items.push_back(item);
+        }
+        drop(inner);
+        self.arrived.notify_one();
+    }
+
+    /// Asks the session to close.
+    pub fn evict(&self, eviction: Eviction) {
+        self.lock().contents.evicted = Some(eviction);
+        self.arrived.notify_one();
+    }
+
+    /// Takes items out, in order, until `budget` bytes are used up. A mailbox that overflowed begins anew.
+    pub fn take(&self, budget: usize) -> Contents {
+        let mut inner = self.lock();
+        let mut taken = Contents {
+            overflowed: std::mem::take(&mut inner.contents.overflowed),
+            evicted: inner.contents.evicted,
+            ..Contents::default()
+        };
+        let mut left = budget;
+        while left > 0
+            && let Some(item) = inner.contents.items.pop_front()
+        {
+            left = left.saturating_sub(item.bytes());
+            inner.bytes -= item.bytes();
+            taken.items.push_back(item);
+        }
+        taken.emptied = inner.contents.items.is_empty();
+        if taken.emptied {
+            // What a burst has grown is given back.
+            inner.contents.items = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Takes out only what has no place in the order, and leaves the events: for a socket that catches up.
+    pub fn take_signals(&self) -> Contents {
+        let mut inner = self.lock();
+        let mut taken = Contents { evicted: inner.contents.evicted, ..Contents::default() };
+        let (signals, events) =
+            inner.contents.items.drain(..).partition(|item| matches!(item, Item::Signal(_)));
+        (taken.items, inner.contents.items) = (signals, events);
+        inner.bytes = inner.contents.items.iter().map(Item::bytes).sum();
+        taken
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Waits until something was put in since the last call. One waiter: the session.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; a poisoned lock still holds a whole value.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_empties_the_mailbox_and_says_so() {
+        let mailbox = Mailbox::default();
+        let half = Bytes::from(vec![b'x'; MAILBOX_BYTES_MAX / 2]);
+        mailbox.push(Item::Signal(half.clone()));
+        mailbox.push(Item::Signal(half.clone()));
+        assert_eq!(mailbox.queued_bytes(), MAILBOX_BYTES_MAX);
+        mailbox.push(Item::Signal(Bytes::from_static(b"x")));
+        assert_eq!(mailbox.queued_bytes(), 0);
+        let contents = mailbox.take(usize::MAX);
+        assert!(contents.overflowed && contents.items.is_empty());
+        mailbox.push(Item::Signal(half));
+        assert_eq!(mailbox.take(usize::MAX).items.len(), 1);
+    }
+
+    #[test]
+    fn a_budget_takes_the_first_and_leaves_the_rest() {
+        let mailbox = Mailbox::default();
+        for text in ["aa", "bb", "cc"] {
+            mailbox.push(Item::Signal(Bytes::from_static(text.as_bytes())));
+        }
+        let first = mailbox.take(3);
+        assert_eq!((first.items.len(), first.emptied, mailbox.queued_bytes()), (2, false, 2));
+        let rest = mailbox.take(3);
+        assert_eq!((rest.items.len(), rest.emptied, mailbox.queued_bytes()), (1, true, 0));
+    }
+
+    #[tokio::test]
+    async fn an_arrival_before_the_wait_is_not_lost() {
+        let mailbox = Mailbox::default();
+        mailbox.evict(Eviction::Replaced);
+        mailbox.arrived().await;
+        assert_eq!(mailbox.take(usize::MAX).evicted, Some(Eviction::Replaced));
+    }
+}

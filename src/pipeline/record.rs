@@ -1,0 +1,179 @@
+//! The versioned record: JSON on the log (protocol.md section 5), `domain::Record` inside.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::partitioner::partition_of;
+use crate::domain::{
+    ClientId, Content, ConversationId, Data, MessageBody, MessageId, Partition, Record, RecordBody,
+    Timestamp, UserId,
+};
+
+/// The version that this release writes.
+const VERSION: u32 = 1;
+
+/// Why a value of the log is no record for this release.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// It can never become one: a dead letter, and the partition moves on.
+    #[error("not a record: {0}")]
+    Malformed(String),
+    /// A newer release wrote it: the partition stops until that release reads it.
+    #[error("a record of version {version} and kind {kind:?}, newer than this release")]
+    Newer {
+        /// Its `v`.
+        version: u32,
+        /// Its `kind`.
+        kind: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    v: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MessageRecord {
+    v: u32,
+    kind: Cow<'static, str>,
+    id: MessageId,
+    client_id: ClientId,
+    conversation: ConversationId,
+    from: UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<UserId>,
+    content: Content,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<MessageId>,
+    at: Timestamp,
+}
+
+/// The value to append for a record.
+pub fn encode(record: &Record) -> Bytes {
+    let RecordBody::Message(MessageBody { content, data, reply_to }) = record.body.clone();
+    let wire = MessageRecord {
+        v: VERSION,
+        kind: Cow::Borrowed("message"),
+        id: record.id,
+        client_id: record.client_id.clone(),
+        conversation: record.conversation,
+        from: record.from,
+        to: record.conversation.peer_of(record.from),
+        content,
+        data,
+        reply_to,
+        at: record.at,
+    };
+    // Strings, integers and JSON that was parsed before: there is nothing in it that cannot be written.
+    Bytes::from(serde_json::to_vec(&wire).unwrap_or_default())
+}
+
+/// Reads a value found in `partition` of a log with `partitions`, and checks that its id and its place
+/// follow from its fields.
+pub fn decode(value: &[u8], partition: Partition, partitions: Partition) -> Result<Record, Undecodable> {
+    let malformed = |error: serde_json::Error| Undecodable::Malformed(error.to_string());
+    let header: Header<'_> = serde_json::from_slice(value).map_err(malformed)?;
+    if header.v != VERSION || header.kind != "message" {
+        return Err(Undecodable::Newer { version: header.v, kind: header.kind.into_owned() });
+    }
+    let wire: MessageRecord = serde_json::from_slice(value).map_err(malformed)?;
+    if wire.id != MessageId::derive(wire.conversation, wire.from, &wire.client_id) {
+        return Err(Undecodable::Malformed("its id does not follow from its fields".into()));
+    }
+    if partition != partition_of(wire.conversation, partitions) {
+        return Err(Undecodable::Malformed("it lies in another partition than its conversation".into()));
+    }
+    if matches!(wire.conversation, ConversationId::Dm(..)) && wire.to != wire.conversation.peer_of(wire.from)
+    {
+        return Err(Undecodable::Malformed("its sender and recipient are not its conversation's".into()));
+    }
+    if wire.conversation.peer_of(wire.from).is_none() {
+        return Err(Undecodable::Malformed("its sender is not of its conversation".into()));
+    }
+    Ok(Record {
+        id: wire.id,
+        client_id: wire.client_id,
+        conversation: wire.conversation,
+        from: wire.from,
+        at: wire.at,
+        body: RecordBody::Message(MessageBody {
+            content: wire.content,
+            data: wire.data,
+            reply_to: wire.reply_to,
+        }),
+    })
+}
+
+/// What the identity check of a log compares: the first 16 bytes of SHA-256 of a value, as a UUID.
+pub fn digest(value: &[u8]) -> uuid::Uuid {
+    let hash = Sha256::digest(value);
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Uuid::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Record {
+        let (from, to) = (UserId::new(2).unwrap(), UserId::new(3).unwrap());
+        let conversation = ConversationId::dm(from, to).unwrap();
+        let client_id = ClientId::new("c1").unwrap();
+        Record {
+            id: MessageId::derive(conversation, from, &client_id),
+            client_id,
+            conversation,
+            from,
+            at: Timestamp(1_700_000_000_120),
+            body: RecordBody::Message(MessageBody {
+                content: Content::new("Grüße \"you\"").unwrap(),
+                data: Some(serde_json::from_str(r#"{"a":1.50}"#).unwrap()),
+                reply_to: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_record_has_the_fields_of_the_protocol() {
+        let text = String::from_utf8(encode(&sample()).to_vec()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"v":1,"kind":"message","id":"1ba04d0a-f5b1-834e-870a-1336a013b369","client_id":"c1","conversation":"dm-2-3","from":2,"to":3,"content":"Grüße \"you\"","data":{"a":1.50},"at":"2023-11-14T22:13:20.120Z"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_in_its_own_partition_only() {
+        let value = encode(&sample());
+        assert_eq!(decode(&value, 2, 6), Ok(sample()));
+        assert!(matches!(decode(&value, 3, 6), Err(Undecodable::Malformed(_))));
+    }
+
+    #[test]
+    fn foreign_values_are_malformed_and_newer_ones_are_not() {
+        let text = String::from_utf8(encode(&sample()).to_vec()).unwrap();
+        for bad in [
+            "".to_owned(),
+            "[]".into(),
+            "{}".into(),
+            text.replace("\"client_id\":\"c1\"", "\"client_id\":\"c2\""),
+            text.replace("\"to\":3", "\"to\":4"),
+            text.replace("\"from\":2", "\"from\":4"),
+            text.replace("Grüße", "\\u0000"),
+        ] {
+            assert!(matches!(decode(bad.as_bytes(), 2, 6), Err(Undecodable::Malformed(_))), "{bad}");
+        }
+        for newer in [text.replace("\"v\":1", "\"v\":2"), text.replace("\"message\"", "\"reaction\"")] {
+            assert!(matches!(decode(newer.as_bytes(), 2, 6), Err(Undecodable::Newer { .. })), "{newer}");
+        }
+    }
+}
