@@ -1,6 +1,7 @@
 //! The WebSocket (RFC 6455): upgrade, guard, session. Knows nothing of REST and of adapters.
 
 pub mod close; // why the server ends a socket
+pub mod connection; // the TCP stream below actix-http: small reads, and an end from outside
 pub mod frame; // what the server says: frames encoded once, shared among sockets
 pub mod guard; // follows what a peer sends, byte by byte, and says stop; pure
 pub mod inbound; // the read side: handshake, guard, whole messages
