@@ -232,5 +232,5 @@ pub fn accepted(accepted: &Accepted, reference: Option<&str>) -> Bytes {
     })
 }
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 mod all;
 mod backup;
+pub mod bench;
 mod completions;
 mod config;
 mod consume;
@@ -63,6 +64,8 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Measure a running server
+    Bench(bench::BenchArgs),
     /// Print a script that completes commands in your shell
     Completions(completions::Args),
 }
@@ -104,6 +107,10 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
     if let Command::Completions(args) = &cli.command {
         return completions::run(args);
     }
+    // The driver measures a server that may run elsewhere, with other settings.
+    if let Command::Bench(args) = &cli.command {
+        return bench::run(args, &cli.data);
+    }
     let settings = Config::load(&Sources::of_process(&cli.data, cli.config.as_deref())?)?;
     match &cli.command {
         Command::All => block_on(all::run(&settings)),
@@ -114,7 +121,7 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
         Command::Backup(args) => block_on(backup::run(args, &settings)),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(_) | Command::Bench(_) => Ok(()),
     }
 }
 
