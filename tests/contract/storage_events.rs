@@ -1,5 +1,7 @@
 //! `Events`: pages of history, and the scan that repairs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use chatd::domain::{Content, Data, MessageBody, RecordBody, Seq};
 use chatd::storage::Page;
 

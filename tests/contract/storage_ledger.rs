@@ -1,5 +1,7 @@
 //! `Ledger`: fences, duplicates, order, replay, the books.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use chatd::domain::{ErrorCode, Outcome, Seq, Timestamp};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::{Applied, DeadLetter, StorageError};

@@ -1,5 +1,7 @@
 //! `Notifications`: due, mail, letter, settled.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use chatd::domain::{Seq, Timestamp};

@@ -1,5 +1,7 @@
 //! `Receipts`: cursors that only grow, without holes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use chatd::domain::{ConversationId, Frontier, Seq};
 use chatd::storage::{Move, Receipt};
 

@@ -1,6 +1,8 @@
 //! What the storage suites stand on: an empty database of each adapter, people, and an owner of the log's
 //! partitions who applies what they say.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +93,7 @@ pub async fn history(store: &Store, conversation: ConversationId) -> Vec<Event> 
 
 /// The log that every test follows, unless it says otherwise.
 pub fn log_identity(partitions: Partition) -> LogIdentity {
-    LogIdentity { id: Uuid::from_u128(0x10_6), partitions }
+    LogIdentity { id: Uuid::from_u128(0x0106), partitions }
 }
 
 /// Owns all partitions of a log and applies to them.

@@ -1,5 +1,7 @@
 //! `Users`: provisioning, import, the directory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use chatd::domain::UserId;
 use chatd::storage::{NewUser, Saved, Subject};
 
