@@ -25,7 +25,7 @@ pub struct Missed {
     pub from: Seq,
     /// The last one within the frontier asked for.
     pub to: Seq,
-    /// Others' messages after the user's own `read`, at most 1,000.
+    /// Others' messages after the user's own `read` and up to `to`, at most 1,000.
     pub unread: u32,
     /// Every member's cursors.
     pub receipts: Vec<Receipt>,

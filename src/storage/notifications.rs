@@ -94,17 +94,20 @@ pub enum Settlement {
 #[async_trait]
 pub trait Notifications: Send + Sync {
     /// Turns due conversations into mails, one transaction: for each member with others' messages above
-    /// `greatest(delivered, read, notified)` one mail or a recorded reason (`no_address`, `disabled`,
-    /// `capped`, `too_old`), and `notified` moves. A member within `min_interval` waits for it.
+    /// `greatest(delivered, read, notified)`, the first of which was stored a grace ago or earlier, one mail
+    /// for everything published or a recorded reason (`no_address`, `disabled`, `capped`, `too_old`), and
+    /// `notified` moves there. A member within `min_interval` waits for it. What is due and not yet
+    /// published is looked at again a second later.
     async fn raise_due(&self, policy: &DuePolicy) -> Result<Raised, StorageError>;
 
     /// Leases mails whose time has come; no other worker gets them before the lease ends.
     async fn lease_mails(&self, lease: Duration, limit: u32) -> Result<Vec<LeasedMail>, StorageError>;
 
-    /// What the mail says now; `None` when nothing unconfirmed is left of it.
+    /// What the mail says now; `None` when nothing unconfirmed is left of it, the recipient has no address any
+    /// more or was disabled, or it is settled already.
     async fn letter(&self, mail: i64) -> Result<Option<Letter>, StorageError>;
 
-    /// Records how a try ended.
+    /// Records how a try ended; of a settled mail nothing changes.
     async fn settle_mail(&self, mail: i64, settlement: &Settlement) -> Result<(), StorageError>;
 
     /// When a conversation is due, where it is.

@@ -12,7 +12,7 @@ pub struct NewUser {
     pub id: UserId,
     /// What others see.
     pub name: String,
-    /// Where mail goes.
+    /// Where mail goes; `None` leaves the address of an existing user as it is.
     pub email: Option<String>,
 }
 

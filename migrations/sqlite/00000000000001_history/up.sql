@@ -117,8 +117,10 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_by_id ON events (conversation_key, message_id);
 CREATE UNIQUE INDEX events_by_offset ON events (log_number, partition, log_offset);
 
--- Records that were accepted and then proved impossible; told to their sender for 30 days.
+-- Records that were accepted and then proved impossible; told to their sender for 30 days, in the order of
+-- their ids.
 CREATE TABLE rejections (
+    id               INTEGER NOT NULL PRIMARY KEY,
     log_number       INTEGER NOT NULL,
     partition        INTEGER NOT NULL,
     log_offset       INTEGER NOT NULL,
@@ -128,10 +130,10 @@ CREATE TABLE rejections (
     sender_id        INTEGER NOT NULL,
     code             TEXT    NOT NULL,
     stored_at        INTEGER NOT NULL,
-    PRIMARY KEY (log_number, partition, log_offset)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (log_number, partition, log_offset)
+) STRICT;
 
-CREATE INDEX rejections_by_sender ON rejections (sender_id, stored_at);
+CREATE INDEX rejections_by_sender ON rejections (sender_id, id);
 
 -- Values of the log that can never become history, kept for the operator.
 CREATE TABLE dead_letters (

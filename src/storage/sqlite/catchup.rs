@@ -258,5 +258,5 @@ statement!(
          WHERE sender_id = ?
            AND (log_number > ? OR (log_number = ? AND log_offset > coalesce(? ->> partition, -1)))
            AND (log_number < ? OR (log_number = ? AND log_offset <= coalesce(? ->> partition, -1)))
-         ORDER BY stored_at DESC, log_number DESC, log_offset DESC, partition DESC LIMIT ?"
+         ORDER BY id DESC LIMIT ?"
 );

@@ -16,8 +16,8 @@ use crate::storage::StorageError;
 /// Runs work on the blocking threads of the runtime that opened the store.
 ///
 /// The wrapper's own `Tokio` blocks in place when a future is dropped before its end, which panics on the
-/// single-threaded runtimes of actix. Here the work goes on by itself; whoever takes the connection next
-/// waits for it.
+/// single-threaded runtimes of actix. Here the work goes on by itself, and whoever takes the connection next
+/// takes turns with it.
 pub(super) struct Blocking(pub(super) Handle);
 
 impl SpawnBlocking for Blocking {

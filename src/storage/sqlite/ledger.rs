@@ -194,8 +194,7 @@ statement!(fn mark_durable(now: i64) = "UPDATE deployment SET durable_at = ?");
 
 statement!(
     fn delete_rejections(before: i64, rows: i64) =
-        "DELETE FROM rejections WHERE (log_number, partition, log_offset) IN
-         (SELECT log_number, partition, log_offset FROM rejections WHERE stored_at < ? LIMIT ?)"
+        "DELETE FROM rejections WHERE id IN (SELECT id FROM rejections WHERE stored_at < ? LIMIT ?)"
 );
 
 statement!(

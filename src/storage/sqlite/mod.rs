@@ -19,7 +19,8 @@
 //!
 //! **Backups.** `backup` copies a live database into a file of its own and marks the copy; the first opening
 //! of the copy gives it a new incarnation. Cursors of clients then count as foreign, and they read everything
-//! again: the restored history may differ from the one they saw.
+//! again: the restored history may differ from the one they saw. A backup is restored into a folder without
+//! `chatd.db-wal` and `chatd.db-shm`: those of the lost database would be taken for its own.
 
 mod apply;
 mod backup;
