@@ -7,10 +7,6 @@ use crate::domain::{ConversationId, CursorScope, Error, Event, Frontier, Rejecti
 use crate::storage::{Missed, Page, Receipt, Since};
 use std::collections::VecDeque;
 
-/// Events pushed of one conversation at most; the rest is a gap (protocol.md, `gap`).
-pub const CONVERSATION_EVENTS_MAX: i64 = 500;
-/// Events pushed in all at most.
-pub const EVENTS_MAX: i64 = 5_000;
 /// Rejections repeated at most, the newest.
 const REJECTIONS_MAX: u32 = 500;
 /// Conversations looked up in one statement.
@@ -76,6 +72,7 @@ pub struct Resume {
     announced: bool,
     skip: u32,
     budget: i64,
+    per_conversation: i64,
     exhausted: bool,
     waiting: VecDeque<Missed>,
     changed: Vec<Changed>,
@@ -107,7 +104,8 @@ impl Resume {
             until,
             announced,
             skip: 0,
-            budget: EVENTS_MAX,
+            budget: app.settings.gap_total,
+            per_conversation: app.settings.gap_per_conversation,
             exhausted: false,
             waiting: VecDeque::new(),
             changed: Vec::new(),
@@ -154,7 +152,7 @@ impl Resume {
         let gaps: Vec<(ConversationId, Seq)> = found
             .iter()
             .scan(self.budget, |budget, missed| {
-                let split = split(missed, *budget);
+                let split = split(missed, self.per_conversation.min(*budget));
                 *budget -= split.pushed(missed);
                 Some(split.gap_to(missed).map(|to| (missed.conversation, to)))
             })
@@ -174,7 +172,10 @@ impl Resume {
     async fn conversation(&mut self, app: &App, missed: Missed) -> Result<Vec<Part>, Error> {
         let Missed { conversation, from, to, unread, receipts } = missed;
         let mut parts = Vec::new();
-        let split = split(&Missed { conversation, from, to, unread, receipts: Vec::new() }, self.budget);
+        let split = split(
+            &Missed { conversation, from, to, unread, receipts: Vec::new() },
+            self.per_conversation.min(self.budget),
+        );
         let first = match split {
             Split::All => from,
             Split::GapThenPush(first) => {
@@ -274,9 +275,9 @@ impl Split {
 }
 
 /// The newest events are pushed, what lies before them becomes the gap.
-fn split(missed: &Missed, budget: i64) -> Split {
+fn split(missed: &Missed, pushed_max: i64) -> Split {
     let count = missed.to.0 - missed.from.0 + 1;
-    let pushed = count.min(CONVERSATION_EVENTS_MAX).min(budget);
+    let pushed = count.min(pushed_max);
     if pushed == count {
         Split::All
     } else if pushed <= 0 {

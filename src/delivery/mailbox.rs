@@ -8,9 +8,6 @@ use tokio::sync::Notify;
 
 use crate::domain::{ConversationId, Position, Seq};
 
-/// The most that may wait for a socket, in bytes of frames (protocol.md, close code 4430).
-pub const MAILBOX_BYTES_MAX: usize = 256 * 1024;
-
 /// Something for a socket.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -71,13 +68,19 @@ struct Inner {
 }
 
 /// A bounded queue of items for one socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mailbox {
+    bytes_max: usize,
     inner: Mutex<Inner>,
     arrived: Notify,
 }
 
 impl Mailbox {
+    /// A mailbox in which frames of so many bytes may wait.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, inner: Mutex::default(), arrived: Notify::new() }
+    }
+
     /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
     pub fn push(&self, item: Item) {
         let mut inner = self.lock();
@@ -85,7 +88,7 @@ impl Mailbox {
             return;
         }
         inner.bytes += item.bytes();
-        if inner.bytes > MAILBOX_BYTES_MAX {
+        if inner.bytes > self.bytes_max {
             *inner = Inner {
                 contents: Contents {
                     overflowed: true,
@@ -164,11 +167,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_empties_the_mailbox_and_says_so() {
-        let mailbox = Mailbox::default();
-        let half = Bytes::from(vec![b'x'; MAILBOX_BYTES_MAX / 2]);
+        let mailbox = Mailbox::new(1_000);
+        let half = Bytes::from(vec![b'x'; 500]);
         mailbox.push(Item::Signal(half.clone()));
         mailbox.push(Item::Signal(half.clone()));
-        assert_eq!(mailbox.queued_bytes(), MAILBOX_BYTES_MAX);
+        assert_eq!(mailbox.queued_bytes(), 1_000);
         mailbox.push(Item::Signal(Bytes::from_static(b"x")));
         assert_eq!(mailbox.queued_bytes(), 0);
         let contents = mailbox.take(usize::MAX);
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_budget_takes_the_first_and_leaves_the_rest() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(1_000);
         for text in ["aa", "bb", "cc"] {
             mailbox.push(Item::Signal(Bytes::from_static(text.as_bytes())));
         }
@@ -191,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_arrival_before_the_wait_is_not_lost() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(1_000);
         mailbox.evict(Eviction::Replaced);
         mailbox.arrived().await;
         assert_eq!(mailbox.take(usize::MAX).evicted, Some(Eviction::Replaced));

@@ -21,6 +21,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::codec::Decoder;
 
+use super::connection::Reset;
 use super::guard::{Guard, GuardLimits, Verdict};
 use super::outbox::OutboxBody;
 use super::violation::Violation;
@@ -57,6 +58,7 @@ pub fn open(
     if offered_subprotocols(request).any(|offered| offered == SUBPROTOCOL) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
+    let body = body.on(request.conn_data::<Reset>().cloned());
     let response = HttpResponse::from(response.finish()).set_body(body).map_into_boxed_body();
     Ok((response, Inbound::new(payload.into_inner(), limits)))
 }

@@ -1,6 +1,7 @@
 //! The WebSocket (RFC 6455): upgrade, guard, session. Knows nothing of REST and of adapters.
 
 pub mod close; // why the server ends a socket
+pub mod connection; // the TCP stream below actix-http: small reads, and an end from outside
 pub mod frame; // what the server says: frames encoded once, shared among sockets
 pub mod guard; // follows what a peer sends, byte by byte, and says stop; pure
 pub mod inbound; // the read side: handshake, guard, whole messages
@@ -13,3 +14,6 @@ pub mod state; // what a session decides; pure
 pub mod upgrade; // origin, credential, user: who may open a socket
 pub mod utf8; // UTF-8 checked as it goes by; pure
 pub mod violation; // what a peer can do wrong, and its close code
+
+#[cfg(test)]
+mod wire_tests;

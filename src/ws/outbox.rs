@@ -4,7 +4,8 @@
 //! **Progress of the body is progress of the socket.** actix-http polls the body only while its write buffer
 //! holds less than `HttpServer::h1_write_buffer_size`, and empties that buffer into the socket in between. A peer
 //! that does not read fills the socket's send buffer, then that buffer, and from then on the body is not polled:
-//! so "handed over" means "in the kernel, but for the last [`WRITE_BUFFER_BYTES`] plus one chunk".
+//! so "handed over" means "in the kernel, but for the last [`WRITE_BUFFER_BYTES`] plus one chunk", and an abort
+//! reaches such a peer by the [`Reset`] of its connection only.
 //!
 //! **Memory.** actix-http's write buffer begins with 8 KiB and keeps the largest size it ever had. With
 //! [`WRITE_BUFFER_BYTES`] for `h1_write_buffer_size` and chunks of [`CHUNK_BYTES_MAX`] it never outgrows them,
@@ -24,6 +25,7 @@ use actix_web::body::{BodySize, MessageBody};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::connection::Reset;
 use super::frame::Frame;
 
 /// What `HttpServer::h1_write_buffer_size` should be: with one chunk more it fits the 8 KiB that actix-http's
@@ -86,6 +88,7 @@ struct Shared {
     progress: Instant,
     body: Option<Waker>,
     sender: Option<Waker>,
+    connection: Option<Reset>,
 }
 
 /// A queue with these limits: its sender for the session's task, its body for the response.
@@ -99,6 +102,7 @@ pub fn pair(limits: OutboxLimits) -> (OutboxSender, OutboxBody) {
         progress: Instant::now(),
         body: None,
         sender: None,
+        connection: None,
     }));
     (OutboxSender(Rc::clone(&shared)), OutboxBody(shared))
 }
@@ -192,15 +196,20 @@ impl OutboxSender {
         }
     }
 
-    /// Gives the peer up: actix-http drops the connection the next time it polls, whatever is queued. It logs an
-    /// error under the target `actix_http::h1::dispatcher`. Once `closed()` has resolved there is nothing left
-    /// to give up: what the kernel still holds then ends by the listener's TCP_USER_TIMEOUT.
+    /// Gives the peer up: its connection is reset, whatever is queued or on its way. On a server without
+    /// [`Connection`](super::connection::Connection)s the body ends with an error, which is noticed only while
+    /// the peer reads.
     pub fn abort(&self) {
         let mut shared = self.0.borrow_mut();
         if shared.phase != Phase::Gone {
             shared.phase = Phase::Aborted;
             shared.clear();
             shared.wake_body();
+        }
+        let connection = shared.connection.take();
+        drop(shared);
+        if let Some(connection) = connection {
+            connection.reset();
         }
     }
 
@@ -231,6 +240,14 @@ impl Drop for OutboxSender {
 /// The response's end: a body without a length that actix-http polls.
 #[derive(Debug)]
 pub struct OutboxBody(Rc<RefCell<Shared>>);
+
+impl OutboxBody {
+    /// Names the connection that the body goes out on, for `abort`.
+    pub fn on(self, connection: Option<Reset>) -> Self {
+        self.0.borrow_mut().connection = connection;
+        self
+    }
+}
 
 impl MessageBody for OutboxBody {
     type Error = Aborted;

@@ -25,8 +25,6 @@ use crate::domain::{ConversationId, CursorScope, Error, Frontier, Secret, Seq, T
 
 /// Bytes moved from the mailbox to the outbox at a time; with what the mailbox holds, 256 KiB wait at most.
 const MOVED_BYTES: usize = 16 * 1024;
-/// A socket that takes nothing for so long is too slow.
-const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long the last frames are tried before the connection is dropped.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long what was sent may take to be accepted when the server stops.
@@ -94,6 +92,7 @@ impl Session {
             pong_confirms: app.settings.pong_confirms && !acks_by_app,
             heartbeat: app.settings.heartbeat,
             expires_at: caller.expires_at,
+            bad_json_per_minute: app.settings.bad_json_per_minute,
         };
         let limits = HelloLimits {
             message_bytes: app.settings.message_bytes_max,
@@ -168,7 +167,7 @@ impl Session {
     fn deadline(&self) -> Instant {
         let mut deadline = self.state.deadline();
         if !self.outbox.is_drained() {
-            deadline = deadline.min(self.outbox.last_progress() + STALL_MAX);
+            deadline = deadline.min(self.outbox.last_progress() + self.app.settings.stall);
         }
         if let Some(end) = self.state.expires_at() {
             deadline = deadline.min(Instant::now() + end.since(Timestamp::now()));
@@ -179,7 +178,7 @@ impl Session {
     /// Lets the state judge what happened; a close that needs no judging is returned.
     fn handle(&mut self, happened: Happened, actions: &mut Vec<Action>) -> Option<Close> {
         let now = Instant::now();
-        if self.outbox.stalled_for(now) >= STALL_MAX {
+        if self.outbox.stalled_for(now) >= self.app.settings.stall {
             return Some(Close::slow());
         }
         match happened {

@@ -26,8 +26,6 @@ use confirm::Confirm;
 pub const RESUME_WITHIN: Duration = Duration::from_secs(1);
 /// The time between two `cursor` frames at least.
 pub const CURSOR_EVERY: Duration = Duration::from_secs(5);
-/// How many `bad_json` in a minute are forgiven.
-pub const BAD_JSON_MAX: u32 = 20;
 
 /// What a session knows from its handshake.
 #[derive(Debug, Clone)]
@@ -40,6 +38,8 @@ pub struct Opening {
     pub heartbeat: Duration,
     /// When the token ends.
     pub expires_at: Option<Timestamp>,
+    /// Frames that are no JSON, forgiven in a minute.
+    pub bad_json_per_minute: u32,
 }
 
 /// Something that happened.
@@ -215,7 +215,7 @@ impl State {
             (self.bad_json, self.bad_json_since) = (0, now);
         }
         self.bad_json += 1;
-        if self.bad_json > BAD_JSON_MAX {
+        if self.bad_json > self.opening.bad_json_per_minute {
             actions.push(Action::Close(Close::bad_json()));
         }
     }

@@ -3,33 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
-/// A client's frame: its first byte, and its payload, masked.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = announce(first, payload.len() as u64);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-/// A client's header alone, with its mask.
-fn announce(first: u8, length: u64) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match length {
-        0..126 => bytes.push(0x80 | length as u8),
-        126..65_536 => {
-            bytes.push(0xfe);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        _ => {
-            bytes.push(0xff);
-            bytes.extend(length.to_be_bytes());
-        }
-    }
-    bytes.extend(MASK);
-    bytes
-}
+use crate::ws::wire_tests::{announce, frame};
 
 fn feed(bytes: &[u8]) -> Fed {
     Guard::new(GuardLimits::default()).feed(bytes, Instant::now())
@@ -173,7 +147,8 @@ fn a_whole_message_before_a_breach_still_passes() {
 #[test]
 fn bad_text_is_refused_at_the_bad_byte_not_at_the_end_of_its_message() {
     let mut bytes = announce(0x81, 60_000);
-    bytes.push(0xff ^ MASK[0]);
+    let mask = bytes[4];
+    bytes.push(0xff ^ mask);
     assert_eq!(feed(&bytes).verdict, Verdict::Violation(Violation::NotUtf8));
 }
 
