@@ -22,6 +22,7 @@ use chatd::presence::memory::MemoryPresence;
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
 use chatd::storage::{Ledger, NewUser, Users};
 use chatd::telemetry::story::Story;
+use chatd::ws::connection::{ConnectionLimits, listen};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -56,10 +57,9 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let served = Arc::clone(&app);
-        let server = actix_web::HttpServer::new(move || {
-            create(Arc::clone(&served), http.clone(), surface, sockets.clone())
-        });
-        let server = server.workers(1).disable_signals().shutdown_timeout(0).listen(listener).unwrap().run();
+        let factory = move || create(Arc::clone(&served), http.clone(), surface, sockets.clone());
+        let server = actix_server::Server::build().workers(1).disable_signals().shutdown_timeout(0);
+        let server = listen(server, listener, ConnectionLimits::default(), factory).unwrap().run();
         let handle = server.handle();
         tokio::spawn(server);
         let applying = tokio::spawn(apply(Arc::clone(&app)));
