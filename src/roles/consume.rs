@@ -10,7 +10,6 @@ use super::supervisor::Supervisor;
 use crate::app::App;
 use crate::chat::apply::{ApplyError, Owner, Turn};
 use crate::domain::Timestamp;
-use crate::notify::worker::Worker;
 
 /// Owners beat so often (architecture: nodes scan after 3 s of silence).
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -27,11 +26,10 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Starts the workers.
-pub fn start(app: &Arc<App>, notify: Worker, supervisor: &mut Supervisor) {
+pub fn start(app: &Arc<App>, supervisor: &mut Supervisor) {
     let stop = supervisor.stop_signal();
     supervisor.start("apply", own(Arc::clone(app), stop.clone()));
-    supervisor.start("trim", trim(Arc::clone(app), stop.clone()));
-    supervisor.start("notify", notify.run(stop));
+    supervisor.start("trim", trim(Arc::clone(app), stop));
 }
 
 /// Owns the partitions and applies them; after the signal until nothing is left.
@@ -83,7 +81,10 @@ async fn apply(app: &App, mut owner: Owner, stop: &CancellationToken, pause: &mu
 
 /// One turn, and a beat when it is due. `None`: stopping, and nothing was left to apply.
 async fn step(
-    app: &App, owner: &mut Owner, stop: &CancellationToken, beat: &mut Instant,
+    app: &App,
+    owner: &mut Owner,
+    stop: &CancellationToken,
+    beat: &mut Instant,
 ) -> Result<Option<Turn>, ApplyError> {
     if beat.elapsed() >= BEAT_EVERY {
         owner.beat(app).await?;

@@ -28,7 +28,9 @@ pub fn bind(addresses: &[SocketAddr], send_buffer_bytes: usize) -> io::Result<Ve
             Err(error) if is_missing_ipv6(address, &error) && !listeners.is_empty() => {
                 tracing::debug!(%address, %error, "this machine has no IPv6; going on without");
             }
-            Err(error) => return Err(io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))),
+            Err(error) => {
+                return Err(io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")));
+            }
         }
     }
     Ok(listeners)
@@ -53,7 +55,8 @@ fn bind_one(address: SocketAddr, send_buffer_bytes: usize) -> io::Result<TcpList
 fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     // EAFNOSUPPORT where the kernel has no IPv6, EADDRNOTAVAIL where loopback has no ::1.
     address.is_ipv6()
-        && (error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc_eafnosupport()))
+        && (error.kind() == io::ErrorKind::AddrNotAvailable
+            || error.raw_os_error() == Some(libc_eafnosupport()))
 }
 
 const fn libc_eafnosupport() -> i32 {
