@@ -1,6 +1,6 @@
 //! What becomes of answers that others made.
 
-use actix_web::http::header::ALLOW;
+use actix_web::http::header::{ALLOW, HeaderMap};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -27,7 +27,13 @@ async fn special() -> HttpResponse {
     answer
 }
 
-async fn ask(request: TestRequest) -> (ServiceResponse<()>, Value) {
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+async fn ask(request: TestRequest) -> Answer {
     let app = App::new()
         .route("/refuse/{code}", web::get().to(refuse))
         .route("/plain/{status}", web::get().to(plain))
@@ -36,36 +42,35 @@ async fn ask(request: TestRequest) -> (ServiceResponse<()>, Value) {
         .wrap(actix_web::middleware::from_fn(envelope));
     let app = init_service(app).await;
     let answer = call_service(&app, request.to_request()).await;
-    let (request, response) = answer.into_parts();
-    let (response, body) = response.into_parts();
-    let body = read_body(ServiceResponse::new(request.clone(), response.clone_head().set_body(body))).await;
-    (ServiceResponse::new(request, response), serde_json::from_slice(&body).unwrap_or(Value::Null))
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = serde_json::from_slice(&read_body(answer).await).unwrap_or(Value::Null);
+    Answer { status: status.as_u16(), headers, body }
 }
 
-async fn get(path: &str) -> (ServiceResponse<()>, Value) {
+async fn get(path: &str) -> Answer {
     ask(TestRequest::get().uri(path)).await
 }
 
 #[actix_web::test]
 async fn an_error_gets_its_id_and_what_its_status_asks_for() {
-    let (answer, body) = get("/refuse/unavailable").await;
-    assert_eq!((answer.status().as_u16(), &body["code"]), (503, &"unavailable".into()));
-    assert_eq!(answer.headers().get(RETRY_AFTER).unwrap(), "1");
-    assert_eq!(answer.headers().get(X_REQUEST_ID).unwrap(), body["request_id"].as_str().unwrap());
-    let (answer, _) = get("/special").await;
-    assert_eq!(answer.headers().get(RETRY_AFTER).unwrap(), "7", "who knows better is believed");
-    assert_eq!(answer.headers().get(ALLOW).unwrap(), "GET");
+    let answer = get("/refuse/unavailable").await;
+    assert_eq!((answer.status, &answer.body["code"]), (503, &"unavailable".into()));
+    assert_eq!(answer.headers.get(RETRY_AFTER).unwrap(), "1");
+    assert_eq!(answer.headers.get(X_REQUEST_ID).unwrap(), answer.body["request_id"].as_str().unwrap());
+    let answer = get("/special").await;
+    assert_eq!(answer.headers.get(RETRY_AFTER).unwrap(), "7", "who knows better is believed");
+    assert_eq!(answer.headers.get(ALLOW).unwrap(), "GET");
 }
 
 #[actix_web::test]
 async fn an_answer_of_somebody_else_gets_our_shape() {
     for (status, code) in [(404, "not_found"), (413, "too_large"), (418, "invalid"), (500, "internal")] {
-        let (answer, body) = get(&format!("/plain/{status}")).await;
-        assert_eq!(body["code"], code);
-        assert_eq!(answer.headers().get(CONTENT_TYPE).unwrap(), &PROBLEM_JSON);
+        let answer = get(&format!("/plain/{status}")).await;
+        assert_eq!(answer.body["code"], code);
+        assert_eq!(answer.headers.get(CONTENT_TYPE).unwrap(), &PROBLEM_JSON);
     }
-    assert_eq!(get("/json").await.1, "kept", "a JSON answer of our own has its own shape");
-    assert_eq!(get("/plain/200").await.1, Value::Null);
+    assert_eq!(get("/json").await.body, "kept", "a JSON answer of our own has its own shape");
+    assert_eq!(get("/plain/200").await.body, Value::Null);
 }
 
 #[actix_web::test]
@@ -81,8 +86,8 @@ async fn only_who_showed_a_token_is_told_that_it_is_invalid() {
         (socket(), invalid),
         (bare, "Bearer"),
     ] {
-        let (answer, _) = ask(request).await;
-        assert_eq!(answer.headers().get(WWW_AUTHENTICATE).unwrap(), challenge);
+        let answer = ask(request).await;
+        assert_eq!(answer.headers.get(WWW_AUTHENTICATE).unwrap(), challenge);
     }
 }
 
