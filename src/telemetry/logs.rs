@@ -1,6 +1,6 @@
 //! Logs on stderr: text for people, JSON for collectors.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -15,12 +15,13 @@ pub enum LogsError {
 
 /// Begins logging. A second call in one process changes nothing.
 pub fn init(filter: &str, json: bool) -> Result<(), LogsError> {
-    let filter: EnvFilter = filter.parse()?;
+    // actix tells of each worker at `info`; whoever wants that names `actix_server` themselves.
+    let filter: EnvFilter = format!("actix_server=warn,{filter}").parse()?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = if json {
         builder.json().flatten_event(true).with_timer(SystemTime).try_init()
     } else {
-        builder.with_timer(Clock).with_target(false).try_init()
+        builder.with_timer(Clock).with_target(false).with_ansi(io::stderr().is_terminal()).try_init()
     };
     // Only a second call fails, as in tests that start several servers in one process.
     let _ = started;
