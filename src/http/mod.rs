@@ -8,7 +8,6 @@ pub mod middleware;
 pub mod openapi;
 pub mod query;
 pub mod routes;
-pub mod server;
 
 use std::fmt;
 use std::sync::Arc;
@@ -91,6 +90,10 @@ pub fn endpoints(surface: Surface) -> Vec<Endpoint> {
 
 /// The actix application of a listener. `sockets` registers what else it has, before the paths of REST, so
 /// that a resource with a guard (`Upgrade`) may share a path with one of them.
+///
+/// actix-http answers some requests before anything here sees them, without a body, and closes: a head that
+/// does not arrive in time (408), one beyond 128 KiB or 96 headers (431), and what is no HTTP (400). A head
+/// between 16 KiB and those limits, a slow body and a large one get the shape of every error.
 pub fn create(
     app: Arc<App>,
     settings: HttpSettings,

@@ -86,5 +86,25 @@ pub async fn ready(app: Data<App>, settings: Data<HttpSettings>) -> HttpResponse
 
 /// The cheapest question there is: one row, read by its key.
 async fn storage_answers(app: &App) -> bool {
-    matches!(tokio::time::timeout(STORAGE_TIMEOUT, app.storage.incarnation()).await, Ok(Ok(_)))
+    answers(app.storage.incarnation()).await
+}
+
+async fn answers<T, E>(question: impl Future<Output = Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(STORAGE_TIMEOUT, question).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn storage_that_fails_or_stays_silent_does_not_answer() {
+        assert!(answers(ready(Ok::<_, ()>(1))).await);
+        assert!(!answers(ready(Err::<(), _>(1))).await);
+        let started = tokio::time::Instant::now();
+        assert!(!answers(pending::<Result<(), ()>>()).await);
+        assert_eq!(started.elapsed(), STORAGE_TIMEOUT);
+    }
 }
