@@ -294,3 +294,6 @@ impl EventSource for EmbeddedLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
