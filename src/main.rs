@@ -1,3 +1,7 @@
 //! The executable: parse the command, hand it to its role.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chatd::cli::main()
+}

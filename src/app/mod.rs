@@ -1,6 +1,8 @@
 //! The ports of a running chatd, put together: every use case gets this as its first parameter.
 
+pub mod build;
 pub mod health;
+pub mod lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,10 +70,20 @@ pub struct Settings {
     pub pong_confirms: bool,
     /// The time between two heartbeats of a socket.
     pub heartbeat: Duration,
-    /// Whether rate limits and close code 4429 are on.
-    pub limits: bool,
+    /// How long a socket may take nothing.
+    pub stall: Duration,
+    /// Frames that are no JSON, forgiven in a minute.
+    pub bad_json_per_minute: u32,
     /// The longest WebSocket message.
     pub message_bytes_max: usize,
+    /// The longest content.
+    pub content_bytes_max: usize,
+    /// The largest `data`.
+    pub data_bytes_max: usize,
     /// The most sockets of this node.
     pub sockets_max: usize,
+    /// Events of one conversation that a resume pushes; the rest is a gap.
+    pub gap_per_conversation: i64,
+    /// Events that a resume pushes in all.
+    pub gap_total: i64,
 }

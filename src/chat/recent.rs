@@ -23,7 +23,8 @@ pub struct Remembered {
     fingerprint: u64,
 }
 
-/// The memory.
+/// The memory; a clone shares it.
+#[derive(Clone)]
 pub struct Recent {
     records: Cache<MessageId, Remembered>,
     hasher: RandomState,

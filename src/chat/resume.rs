@@ -1,20 +1,12 @@
 //! Catching up: what a device missed, in steps that the socket paces. Reads storage up to the frontier that
 //! this node had heard of when the socket was attached; what comes after arrives live.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::receipts;
 use crate::app::App;
 use crate::domain::{ConversationId, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId};
 use crate::storage::{Missed, Page, Receipt, Since};
+use std::collections::VecDeque;
 
-/// Events pushed of one conversation at most; the rest is a gap (protocol.md, `gap`).
-pub const CONVERSATION_EVENTS_MAX: i64 = 500;
-/// Events pushed in all at most.
-pub const EVENTS_MAX: i64 = 5_000;
 /// Rejections repeated at most, the newest.
 const REJECTIONS_MAX: u32 = 500;
 /// Conversations looked up in one statement.
@@ -80,13 +72,13 @@ pub struct Resume {
     announced: bool,
     skip: u32,
     budget: i64,
+    per_conversation: i64,
     exhausted: bool,
     waiting: VecDeque<Missed>,
     changed: Vec<Changed>,
     receipts: Vec<Receipt>,
     rejections_done: bool,
     finished: bool,
-    _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Resume {
@@ -112,14 +104,14 @@ impl Resume {
             until,
             announced,
             skip: 0,
-            budget: EVENTS_MAX,
+            budget: app.settings.gap_total,
+            per_conversation: app.settings.gap_per_conversation,
             exhausted: false,
             waiting: VecDeque::new(),
             changed: Vec::new(),
             receipts: Vec::new(),
             rejections_done: false,
             finished: false,
-            _permit: None,
         })
     }
 
@@ -128,13 +120,13 @@ impl Resume {
         &self.until
     }
 
-    /// The next parts to write; empty when all is done.
+    /// The next parts to write; empty when all is done. After an error it goes on where it was.
     pub async fn next(&mut self, app: &App) -> Result<Vec<Part>, Error> {
         loop {
             if self.finished {
                 return Ok(Vec::new());
             }
-            if let Some(missed) = self.waiting.pop_front() {
+            if let Some(missed) = self.waiting.front().cloned() {
                 return self.conversation(app, missed).await;
             }
             if !self.exhausted {
@@ -142,8 +134,8 @@ impl Resume {
                 continue;
             }
             if !self.rejections_done {
-                self.rejections_done = true;
                 let rejections = self.rejections(app).await?;
+                self.rejections_done = true;
                 if !rejections.is_empty() {
                     return Ok(rejections);
                 }
@@ -156,14 +148,11 @@ impl Resume {
     async fn look_up(&mut self, app: &App) -> Result<(), Error> {
         let found =
             app.storage.missed(self.user, &self.since, &self.until, self.skip, CONVERSATIONS_STEP).await?;
-        let count = u32::try_from(found.len()).unwrap_or(CONVERSATIONS_STEP);
-        self.skip += count;
-        self.exhausted = count < CONVERSATIONS_STEP;
         // Gaps are remembered before the device is told, so that no later cursor confirms them.
         let gaps: Vec<(ConversationId, Seq)> = found
             .iter()
             .scan(self.budget, |budget, missed| {
-                let split = split(missed, *budget);
+                let split = split(missed, self.per_conversation.min(*budget));
                 *budget -= split.pushed(missed);
                 Some(split.gap_to(missed).map(|to| (missed.conversation, to)))
             })
@@ -172,15 +161,21 @@ impl Resume {
         if !gaps.is_empty() {
             app.storage.name_gaps(self.user, &gaps).await?;
         }
+        let count = u32::try_from(found.len()).unwrap_or(CONVERSATIONS_STEP);
+        self.skip += count;
+        self.exhausted = count < CONVERSATIONS_STEP;
         self.waiting = found.into();
         Ok(())
     }
 
-    /// One step of a conversation; what is left of it goes back to the front of the queue.
+    /// One step of the conversation at the front of the queue. An error leaves everything as it was.
     async fn conversation(&mut self, app: &App, missed: Missed) -> Result<Vec<Part>, Error> {
         let Missed { conversation, from, to, unread, receipts } = missed;
         let mut parts = Vec::new();
-        let split = split(&Missed { conversation, from, to, unread, receipts: Vec::new() }, self.budget);
+        let split = split(
+            &Missed { conversation, from, to, unread, receipts: Vec::new() },
+            self.per_conversation.min(self.budget),
+        );
         let first = match split {
             Split::All => from,
             Split::GapThenPush(first) => {
@@ -201,6 +196,7 @@ impl Resume {
             self.budget -= i64::try_from(events.len()).unwrap_or(0);
             parts.extend(events.into_iter().map(Part::Event));
         }
+        self.waiting.pop_front();
         if next <= to {
             self.waiting.push_front(Missed { conversation, from: next, to, unread, receipts });
         } else {
@@ -279,9 +275,9 @@ impl Split {
 }
 
 /// The newest events are pushed, what lies before them becomes the gap.
-fn split(missed: &Missed, budget: i64) -> Split {
+fn split(missed: &Missed, pushed_max: i64) -> Split {
     let count = missed.to.0 - missed.from.0 + 1;
-    let pushed = count.min(CONVERSATION_EVENTS_MAX).min(budget);
+    let pushed = count.min(pushed_max);
     if pushed == count {
         Split::All
     } else if pushed <= 0 {

@@ -74,6 +74,7 @@ pub enum Prepared {
 /// Checks a message and gives it its id. Reads at most one user, mostly from the cache.
 pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared, Error> {
     let since = Instant::now();
+    check_size(app, &send.body)?;
     let conversation = conversation_of(app, caller, &send.target).await?;
     let client_id = send.client_id.unwrap_or_else(ClientId::random);
     let id = MessageId::derive(conversation, caller.id(), &client_id);
@@ -132,6 +133,24 @@ pub async fn send(app: &Arc<App>, caller: &Caller, message: Send) -> Result<Acce
     let generation = app.log.generation();
     let prepared = prepare(app, caller, message).await?;
     append(app, prepared, generation).await
+}
+
+fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
+    let too_large = |field: &'static str, found: usize, max: usize| Error {
+        code: ErrorCode::TooLarge,
+        message: format!("{field} has {found} bytes, {max} at most"),
+        field: Some(field),
+    };
+    let (found, max) = (body.content.as_str().len(), app.settings.content_bytes_max);
+    if found > max {
+        return Err(too_large("content", found, max));
+    }
+    let (found, max) =
+        (body.data.as_ref().map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
+    if found > max {
+        return Err(too_large("data", found, max));
+    }
+    Ok(())
 }
 
 async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {

@@ -16,10 +16,25 @@ use crate::storage::Receipt;
 /// Told of each event that this node hears of: the event, and how many sockets of others got it.
 pub type Observer = Box<dyn Fn(&Event, usize) + Send + Sync>;
 
+/// What one user may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sockets; one more replaces the oldest.
+    pub devices: usize,
+    /// Bytes of frames that may wait for a socket (protocol.md, close code 4430).
+    pub mailbox_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { devices: 8, mailbox_bytes: 256 * 1024 }
+    }
+}
+
 /// This node's sockets.
 pub struct Hub {
     log: LogNumber,
-    devices_max: usize,
+    limits: Limits,
     tracks: Mutex<Vec<Track>>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     doubt: Notify,
@@ -54,11 +69,11 @@ impl Drop for Attachment {
 impl Hub {
     /// A hub that needs no delivery of what `known` covers: nobody is connected yet, and who connects reads
     /// storage first.
-    pub fn new(known: &Frontier, devices_max: usize, observer: Observer) -> Arc<Self> {
+    pub fn new(known: &Frontier, limits: Limits, observer: Observer) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             log: known.log,
-            devices_max,
+            limits,
             tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
             users: Mutex::default(),
             doubt: Notify::new(),
@@ -69,12 +84,12 @@ impl Hub {
     /// Gives a socket its mailbox. From now on everything that this node hears of for the user is put in.
     /// The same device replaces itself, and one device more than allowed replaces the oldest.
     pub fn attach(self: &Arc<Self>, user: UserId, device: Option<String>) -> Attachment {
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(self.limits.mailbox_bytes));
         let mut users = lock(&self.users);
         let devices = users.entry(user).or_default();
         let same =
             device.as_ref().and_then(|name| devices.iter().position(|d| d.name.as_ref() == Some(name)));
-        let leaves = same.or_else(|| (devices.len() >= self.devices_max).then_some(0));
+        let leaves = same.or_else(|| (devices.len() >= self.limits.devices).then_some(0));
         if let Some(index) = leaves {
             devices.remove(index).mailbox.evict(Eviction::Replaced);
         }

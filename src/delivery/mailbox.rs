@@ -8,9 +8,6 @@ use tokio::sync::Notify;
 
 use crate::domain::{ConversationId, Position, Seq};
 
-/// The most that may wait for a socket, in bytes of frames (protocol.md, close code 4430).
-pub const MAILBOX_BYTES_MAX: usize = 256 * 1024;
-
 /// Something for a socket.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -60,6 +57,8 @@ pub struct Contents {
     pub overflowed: bool,
     /// The socket has to go.
     pub evicted: Option<Eviction>,
+    /// Nothing is left behind.
+    pub emptied: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,13 +68,19 @@ struct Inner {
 }
 
 /// A bounded queue of items for one socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mailbox {
+    bytes_max: usize,
     inner: Mutex<Inner>,
     arrived: Notify,
 }
 
 impl Mailbox {
+    /// A mailbox in which frames of so many bytes may wait.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, inner: Mutex::default(), arrived: Notify::new() }
+    }
+
     /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
     pub fn push(&self, item: Item) {
         let mut inner = self.lock();
@@ -83,7 +88,7 @@ impl Mailbox {
             return;
         }
         inner.bytes += item.bytes();
-        if inner.bytes > MAILBOX_BYTES_MAX {
+        if inner.bytes > self.bytes_max {
             *inner = Inner {
                 contents: Contents {
                     overflowed: true,
@@ -105,11 +110,39 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Takes everything out; a mailbox that overflowed begins anew.
-    pub fn take(&self) -> Contents {
+    /// Takes items out, in order, until `budget` bytes are used up. A mailbox that overflowed begins anew.
+    pub fn take(&self, budget: usize) -> Contents {
         let mut inner = self.lock();
-        inner.bytes = 0;
-        std::mem::take(&mut inner.contents)
+        let mut taken = Contents {
+            overflowed: std::mem::take(&mut inner.contents.overflowed),
+            evicted: inner.contents.evicted,
+            ..Contents::default()
+        };
+        let mut left = budget;
+        while left > 0
+            && let Some(item) = inner.contents.items.pop_front()
+        {
+            left = left.saturating_sub(item.bytes());
+            inner.bytes -= item.bytes();
+            taken.items.push_back(item);
+        }
+        taken.emptied = inner.contents.items.is_empty();
+        if taken.emptied {
+            // What a burst has grown is given back.
+            inner.contents.items = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Takes out only what has no place in the order, and leaves the events: for a socket that catches up.
+    pub fn take_signals(&self) -> Contents {
+        let mut inner = self.lock();
+        let mut taken = Contents { evicted: inner.contents.evicted, ..Contents::default() };
+        let (signals, events) =
+            inner.contents.items.drain(..).partition(|item| matches!(item, Item::Signal(_)));
+        (taken.items, inner.contents.items) = (signals, events);
+        inner.bytes = inner.contents.items.iter().map(Item::bytes).sum();
+        taken
     }
 
     /// Bytes that wait.
@@ -134,24 +167,36 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_empties_the_mailbox_and_says_so() {
-        let mailbox = Mailbox::default();
-        let half = Bytes::from(vec![b'x'; MAILBOX_BYTES_MAX / 2]);
+        let mailbox = Mailbox::new(1_000);
+        let half = Bytes::from(vec![b'x'; 500]);
         mailbox.push(Item::Signal(half.clone()));
         mailbox.push(Item::Signal(half.clone()));
-        assert_eq!(mailbox.queued_bytes(), MAILBOX_BYTES_MAX);
+        assert_eq!(mailbox.queued_bytes(), 1_000);
         mailbox.push(Item::Signal(Bytes::from_static(b"x")));
         assert_eq!(mailbox.queued_bytes(), 0);
-        let contents = mailbox.take();
+        let contents = mailbox.take(usize::MAX);
         assert!(contents.overflowed && contents.items.is_empty());
         mailbox.push(Item::Signal(half));
-        assert_eq!(mailbox.take().items.len(), 1);
+        assert_eq!(mailbox.take(usize::MAX).items.len(), 1);
+    }
+
+    #[test]
+    fn a_budget_takes_the_first_and_leaves_the_rest() {
+        let mailbox = Mailbox::new(1_000);
+        for text in ["aa", "bb", "cc"] {
+            mailbox.push(Item::Signal(Bytes::from_static(text.as_bytes())));
+        }
+        let first = mailbox.take(3);
+        assert_eq!((first.items.len(), first.emptied, mailbox.queued_bytes()), (2, false, 2));
+        let rest = mailbox.take(3);
+        assert_eq!((rest.items.len(), rest.emptied, mailbox.queued_bytes()), (1, true, 0));
     }
 
     #[tokio::test]
     async fn an_arrival_before_the_wait_is_not_lost() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(1_000);
         mailbox.evict(Eviction::Replaced);
         mailbox.arrived().await;
-        assert_eq!(mailbox.take().evicted, Some(Eviction::Replaced));
+        assert_eq!(mailbox.take(usize::MAX).evicted, Some(Eviction::Replaced));
     }
 }

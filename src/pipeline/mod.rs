@@ -10,6 +10,7 @@
 //!   overtakes it. An append that failed may still be stored ("its fate is open"); its id makes a retry safe.
 //! - **Identified.** A log has an id that it keeps for life; a new, emptied or replaced log has another.
 
+pub mod embedded;
 pub mod partitioner;
 pub mod record;
 

@@ -9,6 +9,7 @@ pub mod events;
 pub mod ledger;
 pub mod notifications;
 pub mod receipts;
+pub mod sqlite;
 pub mod users;
 
 pub use catchup::{Catchup, Missed, Since};
