@@ -152,8 +152,8 @@ impl Owner {
     async fn apply(&mut self, app: &App, works: Vec<Work>) -> Result<usize, ApplyError> {
         let mut stored = 0;
         let mut queue = vec![works];
-        while let Some(works) = queue.pop() {
-            let partitions = self.batches(app, &works);
+        while let Some(mut works) = queue.pop() {
+            let partitions = self.batches(app, &mut works);
             if partitions.is_empty() {
                 continue;
             }
@@ -171,7 +171,7 @@ impl Owner {
         Ok(stored)
     }
 
-    fn batches(&mut self, app: &App, works: &[Work]) -> Vec<PartitionBatch> {
+    fn batches(&mut self, app: &App, works: &mut [Work]) -> Vec<PartitionBatch> {
         let partitions = app.source.identity().partitions;
         let mut batches = Vec::with_capacity(works.len());
         for work in works {

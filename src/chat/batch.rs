@@ -52,8 +52,13 @@ impl From<Fetched> for Work {
     }
 }
 
-/// The batch of consecutive values, up to the first that a newer release wrote.
-pub fn batch_of(claim: &Claim, partitions: Partition, work: &Work) -> (Option<PartitionBatch>, Option<Halt>) {
+/// The batch of consecutive values, up to the first that a newer release wrote. The work ends there too: should
+/// it be narrowed down, no part of it may begin behind that value.
+pub fn batch_of(
+    claim: &Claim,
+    partitions: Partition,
+    work: &mut Work,
+) -> (Option<PartitionBatch>, Option<Halt>) {
     let mut batch = PartitionBatch {
         partition: claim.partition,
         epoch: claim.epoch,
@@ -64,7 +69,7 @@ pub fn batch_of(claim: &Claim, partitions: Partition, work: &Work) -> (Option<Pa
         records: Vec::with_capacity(work.records.len()),
         dead: Vec::new(),
     };
-    let mut last = None;
+    let (mut last, mut halt) = (None, None);
     for LogRecord { offset, value } in &work.records {
         let decoded = match &work.condemned {
             Some(reason) => Err(Undecodable::Malformed(reason.clone())),
@@ -77,14 +82,18 @@ pub fn batch_of(claim: &Claim, partitions: Partition, work: &Work) -> (Option<Pa
                 batch.dead.push(DeadLetter { offset: *offset, reason, value: value.clone() });
             }
             Err(newer @ Undecodable::Newer { .. }) => {
-                let halt = Halt::Newer(*offset, newer.to_string());
-                return (close(batch, last), Some(halt));
+                halt = Some(Halt::Newer(*offset, newer.to_string()));
+                break;
             }
         }
         batch.next = offset + 1;
         last = Some(value);
     }
-    (close(batch, last), None)
+    let batch = close(batch, last);
+    if let Some(Halt::Newer(offset, _)) = halt {
+        work.records.retain(|record| record.offset < offset);
+    }
+    (batch, halt)
 }
 
 fn close(mut batch: PartitionBatch, last: Option<&bytes::Bytes>) -> Option<PartitionBatch> {
@@ -156,6 +165,21 @@ mod tests {
             }
         }
         assert_eq!((stored, dead), (vec![0, 1, 2, 3, 5, 6], vec![4]));
+    }
+
+    #[test]
+    fn nothing_is_applied_behind_what_a_newer_release_wrote() {
+        let value = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+        let newer = value(r#"{"v":2,"kind":"message"}"#);
+        let values = [value("?"), newer, value("?"), value("?")];
+        let records = (5..).zip(values).map(|(offset, value)| LogRecord { offset, value }).collect();
+        let mut work = Work { partition: 0, records, condemned: None };
+        let claim = Claim { partition: 0, epoch: 1, next_offset: 5, published: 4, last_digest: None };
+        let (batch, halt) = batch_of(&claim, 1, &mut work);
+        assert_eq!(batch.map(|batch| batch.next), Some(6));
+        assert!(matches!(halt, Some(Halt::Newer(6, _))));
+        let offsets: Vec<i64> = work.records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [5], "what narrows it down sees no more than this");
     }
 
     #[test]

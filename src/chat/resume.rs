@@ -3,7 +3,9 @@
 
 use super::receipts;
 use crate::app::App;
-use crate::domain::{ConversationId, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId};
+use crate::domain::{
+    ConversationId, ConversationKey, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId,
+};
 use crate::storage::{Missed, Page, Receipt, Since};
 use std::collections::VecDeque;
 
@@ -70,7 +72,8 @@ pub struct Resume {
     until: Frontier,
     /// Told at the end with `resumed`; a further pass of the same socket ends silently.
     announced: bool,
-    skip: u32,
+    /// Where the conversations looked up so far end.
+    after: Option<ConversationKey>,
     budget: i64,
     per_conversation: i64,
     exhausted: bool,
@@ -103,7 +106,7 @@ impl Resume {
             since,
             until,
             announced,
-            skip: 0,
+            after: None,
             budget: app.settings.gap_total,
             per_conversation: app.settings.gap_per_conversation,
             exhausted: false,
@@ -147,7 +150,7 @@ impl Resume {
 
     async fn look_up(&mut self, app: &App) -> Result<(), Error> {
         let found =
-            app.storage.missed(self.user, &self.since, &self.until, self.skip, CONVERSATIONS_STEP).await?;
+            app.storage.missed(self.user, &self.since, &self.until, self.after, CONVERSATIONS_STEP).await?;
         // Gaps are remembered before the device is told, so that no later cursor confirms them.
         let gaps: Vec<(ConversationId, Seq)> = found
             .iter()
@@ -161,21 +164,17 @@ impl Resume {
         if !gaps.is_empty() {
             app.storage.name_gaps(self.user, &gaps).await?;
         }
-        let count = u32::try_from(found.len()).unwrap_or(CONVERSATIONS_STEP);
-        self.skip += count;
-        self.exhausted = count < CONVERSATIONS_STEP;
+        self.exhausted = found.len() < CONVERSATIONS_STEP as usize;
+        self.after = found.last().map_or(self.after, |last| Some(last.key));
         self.waiting = found.into();
         Ok(())
     }
 
     /// One step of the conversation at the front of the queue. An error leaves everything as it was.
     async fn conversation(&mut self, app: &App, missed: Missed) -> Result<Vec<Part>, Error> {
-        let Missed { conversation, from, to, unread, receipts } = missed;
+        let split = split(&missed, self.per_conversation.min(self.budget));
+        let Missed { key, conversation, from, to, unread, receipts } = missed;
         let mut parts = Vec::new();
-        let split = split(
-            &Missed { conversation, from, to, unread, receipts: Vec::new() },
-            self.per_conversation.min(self.budget),
-        );
         let first = match split {
             Split::All => from,
             Split::GapThenPush(first) => {
@@ -198,7 +197,7 @@ impl Resume {
         }
         self.waiting.pop_front();
         if next <= to {
-            self.waiting.push_front(Missed { conversation, from: next, to, unread, receipts });
+            self.waiting.push_front(Missed { key, conversation, from: next, to, unread, receipts });
         } else {
             self.changed.push(Changed { conversation, last_seq: to, unread });
             self.receipts.extend(receipts);

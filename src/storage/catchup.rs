@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Receipt, StorageError};
-use crate::domain::{ConversationId, Frontier, Rejection, Seq, UserId};
+use crate::domain::{ConversationId, ConversationKey, Frontier, Rejection, Seq, UserId};
 
 /// From where a device wants to catch up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Since {
 /// A conversation with events that the device has not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
+    /// Storage's own number for the conversation: from where to go on.
+    pub key: ConversationKey,
     /// The conversation.
     pub conversation: ConversationId,
     /// The first missed seq.
@@ -35,13 +37,14 @@ pub struct Missed {
 #[async_trait]
 pub trait Catchup: Send + Sync {
     /// The user's conversations with events after `since` and within `until`, by their internal key, at most
-    /// `limit` of those after the `skip` first. Few statements whatever their number.
+    /// `limit` of those behind the key `after`. Few statements whatever their number. (A key, not a count:
+    /// what is confirmed meanwhile leaves the list, and must not shift what comes next.)
     async fn missed(
         &self,
         user: UserId,
         since: &Since,
         until: &Frontier,
-        skip: u32,
+        after: Option<ConversationKey>,
         limit: u32,
     ) -> Result<Vec<Missed>, StorageError>;
 

@@ -12,7 +12,7 @@ use super::receipts::receipt;
 use super::rows::{self, RejectionRow};
 use super::seek::{self, Reach};
 use super::statement::statement;
-use crate::domain::{ConversationId, Frontier, Rejection, Seq, UserId};
+use crate::domain::{ConversationId, ConversationKey, Frontier, Rejection, Seq, UserId};
 use crate::storage::{Catchup, Missed, Receipt, Since, StorageError};
 
 /// Conversations that are looked at in one go.
@@ -27,11 +27,11 @@ impl Catchup for SqliteStore {
         user: UserId,
         since: &Since,
         until: &Frontier,
-        skip: u32,
+        after: Option<ConversationKey>,
         limit: u32,
     ) -> Result<Vec<Missed>, StorageError> {
         let (since, until) = (since.clone(), until.clone());
-        self.read(move |conn| missed(conn, user, &since, &until, skip, limit)).await
+        self.read(move |conn| missed(conn, user, &since, &until, after, limit)).await
     }
 
     async fn rejections(
@@ -60,14 +60,14 @@ fn missed(
     user: UserId,
     since: &Since,
     until: &Frontier,
-    skip: u32,
+    after: Option<ConversationKey>,
     limit: u32,
 ) -> Result<Vec<Missed>, Fault> {
-    let (skip, limit) = (skip as usize, limit as usize);
-    let mut found = Vec::new();
-    let mut after = i64::MIN;
-    // What lies within `until` is only known once it is looked at, so the skipped ones are looked at too.
-    while found.len() < skip + limit {
+    let limit = limit as usize;
+    let mut found: Vec<Found> = Vec::new();
+    let mut after = after.map_or(i64::MIN, |key| key.0);
+    // What lies within `until` is only known once it is looked at.
+    while found.len() < limit {
         let page = candidates(conn, user, since, after)?;
         let Some(last) = page.last() else { break };
         after = last.1;
@@ -75,14 +75,15 @@ fn missed(
             found.extend(look(conn, since, until, row)?);
         }
     }
-    let asked: Vec<Found> = found.into_iter().skip(skip).take(limit).collect();
-    let mut receipts = receipts_of(conn, &asked)?;
-    asked
+    found.truncate(limit);
+    let mut receipts = receipts_of(conn, &found)?;
+    found
         .into_iter()
         .map(|each| {
             let unread = count_unread(conn, each.key, each.read.0, each.to.0, user.get(), UNREAD_MAX)?;
             let unread = unread.first().map_or(0, |&(count,)| count);
             Ok(Missed {
+                key: ConversationKey(each.key),
                 conversation: each.conversation,
                 from: each.from,
                 to: each.to,
