@@ -1,8 +1,5 @@
 //! REST as clients meet it: real sockets, the embedded adapters.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod answers;
 mod client;
 mod conversations;
@@ -10,3 +7,4 @@ mod errors;
 mod operations;
 mod raw;
 mod sending;
+mod server;
