@@ -47,6 +47,7 @@ async fn begin(store: &Store) -> Owner {
 
 async fn policy(owner: &Owner) -> DuePolicy {
     DuePolicy {
+        settled: owner.frontier().await,
         published: owner.frontier().await,
         min_interval: Duration::ZERO,
         per_day: 100,
