@@ -13,7 +13,7 @@ use crate::app::build::{BuildError, Built, build};
 use crate::config::Config;
 use crate::domain::UserId;
 
-use crate::storage::{NewUser, StorageError, Users};
+use crate::storage::{NewUser, StorageError};
 use crate::telemetry;
 use crate::telemetry::story::{Line, Story, Teller};
 

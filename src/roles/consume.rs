@@ -92,18 +92,22 @@ async fn step(
     }
     let stopping = stop.is_cancelled();
     let patience = if stopping { Duration::ZERO } else { BEAT_EVERY.saturating_sub(beat.elapsed()) };
-    let began = Instant::now();
     let turn = tokio::select! {
         turn = owner.turn(app, patience) => turn?,
-        // Only to come back with less patience: a turn is cancelled nowhere but while it waits.
+        // Only to come back with less patience; a turn may be given up at any point.
         () = stop.cancelled(), if !stopping => return Ok(Some(Turn::default())),
     };
-    metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     if turn.records == 0 {
-        return Ok(if stopping { None } else { Some(turn) });
+        return Ok((!stopping).then_some(turn));
     }
+    metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     metrics::histogram!("chatd_apply_records").record(turn.records as f64);
-    metrics::histogram!("chatd_apply_seconds").record(began.elapsed());
+    metrics::histogram!("chatd_apply_seconds").record(turn.took);
+    if !stopping && turn.lag == 0 {
+        // Only what comes right after this waits; what comes to an idle owner does not.
+        let g = std::env::var("GATHER_US").ok().and_then(|v| v.parse().ok()).map_or(GATHER, Duration::from_micros);
+        tokio::time::sleep(g.saturating_sub(turn.took)).await;
+    }
     Ok(Some(turn))
 }
 

@@ -4,7 +4,7 @@ use chatd::http::{HttpSettings, Surface, endpoints};
 use serde_json::json;
 
 use crate::client::{Answer, Api};
-use crate::support::{now, sign, token};
+use crate::server::{now, sign, token};
 
 /// Method, path and body of every request that needs a token.
 const PROTECTED: [(&str, &str, &str); 8] = [

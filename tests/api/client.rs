@@ -1,11 +1,11 @@
 //! A client that keeps everything of an answer that a test may ask for.
 
-use chatd::http::HttpSettings;
+use chatd::http::{HttpSettings, Surface};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::support::{TestApp, token};
+use crate::server::{TestApp, token};
 
 /// An answer.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Api {
 
     pub async fn with(settings: HttpSettings) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { server: TestApp::start(settings).await, http }
+        Self { server: TestApp::start(settings, Surface::Public).await, http }
     }
 
     /// A request without a token.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Api;
-use crate::support::sign;
+use crate::server::sign;
 
 fn seqs(rows: &Value) -> Vec<i64> {
     rows.as_array().unwrap().iter().map(|row| row["seq"].as_i64().unwrap()).collect()

@@ -1,7 +1,7 @@
 //! Bodies and queries that cannot be taken.
 
 use crate::client::{Answer, Api};
-use crate::support::token;
+use crate::server::token;
 
 /// The paths that take a body, and one that they take.
 const BODIES: [(&str, &str); 2] = [
@@ -32,6 +32,10 @@ async fn a_body_is_json_of_bounded_size_and_depth() {
         assert!(api.post(1, path, &padded(65_536)).await.status < 300);
         let large = api.post(1, path, &padded(65_537)).await;
         assert_eq!((large.status, large.problem().as_str()), (413, "too_large"));
+    }
+    for _ in 0..5 {
+        let huge = api.post(1, "/v1/messages", &" ".repeat(5_000_000)).await;
+        assert_eq!(huge.problem(), "too_large", "told, though the client is still sending");
     }
 }
 

@@ -1,7 +1,6 @@
 //! REST as clients meet it: real sockets, the embedded adapters.
 
-#[path = "../support/mod.rs"]
-mod support;
+#![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 
 mod answers;
 mod client;
@@ -10,3 +9,4 @@ mod errors;
 mod operations;
 mod raw;
 mod sending;
+mod server;

@@ -4,7 +4,7 @@ use chatd::http::{HttpSettings, Surface};
 use serde_json::json;
 
 use crate::client::{Answer, Api};
-use crate::support::TestApp;
+use crate::server::TestApp;
 
 #[tokio::test]
 async fn a_living_server_says_its_version() {
@@ -43,7 +43,7 @@ async fn readiness_follows_the_alarms_and_gives_reasons_only_where_allowed() {
 async fn the_admin_address_has_numbers_and_nothing_for_clients() {
     let metrics: chatd::http::Metrics = std::sync::Arc::new(|| "chatd_up 1\n".to_owned());
     let settings = HttpSettings { details: true, metrics: Some(metrics), ..HttpSettings::closed() };
-    let server = TestApp::start_with(settings, Surface::Admin, |_| ()).await;
+    let server = TestApp::start(settings, Surface::Admin).await;
     let api = Api { server, http: reqwest::Client::builder().no_proxy().build().unwrap() };
     let answer = Answer::of(api.bare("GET", "/metrics")).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, "chatd_up 1\n"));

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::Api;
-use crate::support::token;
+use crate::server::token;
 
 async fn connect(api: &Api) -> TcpStream {
     TcpStream::connect(api.server.url.strip_prefix("http://").unwrap()).await.unwrap()

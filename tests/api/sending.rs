@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::client::{Answer, Api};
-use crate::support::{now, sign, token};
+use crate::server::{now, sign, token};
 
 #[tokio::test]
 async fn a_sent_message_is_accepted_and_a_retry_is_the_same_one() {

@@ -47,8 +47,13 @@ impl Setup {
     /// Starts it; the exit status where it ends before it answers.
     pub fn try_start(self) -> Result<Server, ExitStatus> {
         let began = Instant::now();
-        let mut child =
-            self.command().arg("all").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("chatd runs");
+        let mut child = self
+            .command()
+            .arg("all")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("chatd runs");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let address = loop {
             let Some(Ok(line)) = lines.next() else { return Err(child.wait().expect("it ended")) };
