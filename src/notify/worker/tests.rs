@@ -303,7 +303,8 @@ async fn a_server_that_puts_everything_off_is_not_asked_for_each_mail() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_and_a_day_of_failures_end_as_dead_letters() {
-    let (refused, late) = (Fake::with(1, Duration::ZERO), Fake::with(1, MINUTE * (60 * 24 - 1) / 1));
+    let nearly_a_day = Duration::from_secs(24 * 3_600 - 10);
+    let (refused, late) = (Fake::with(1, Duration::ZERO), Fake::with(1, nearly_a_day));
     for (storage, answer, reason) in [
         (refused, ChannelError::permanent("550 5.1.1"), "550 5.1.1"),
         (late, ChannelError::temporary("421 4.3.2"), "421 4.3.2"),
