@@ -69,9 +69,11 @@ impl Fake {
     }
 
     fn ask<T>(&self, act: impl FnOnce(&mut Stage) -> T) -> Result<T, StorageError> {
-        self.act(|stage| {
-            if stage.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(act(stage)) }
-        })
+        self.act(
+            |stage| {
+                if stage.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(act(stage)) }
+            },
+        )
     }
 }
 
