@@ -45,11 +45,13 @@ pub struct NotifySettings {
 
 impl NotifySettings {
     /// Between the tries of one mail: 30 s, 1 min, 2 min … 1 h.
-    pub const RETRY: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(3_600) };
+    pub const RETRY: Backoff =
+        Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(3_600) };
     /// 24 hours: about 30 tries. Later the message is no news any more.
     pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
     /// Between two attempts to connect: 5 s, 10 s … 5 min.
-    pub const RECONNECT: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+    pub const RECONNECT: Backoff =
+        Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
 
     /// How often the worker looks whether something is due: once a second, or a quarter of a shorter grace.
     pub(super) fn tick(&self) -> Duration {

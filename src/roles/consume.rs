@@ -105,7 +105,10 @@ async fn step(
     metrics::histogram!("chatd_apply_seconds").record(turn.took);
     if !stopping && turn.lag == 0 {
         // Only what comes right after this waits; what comes to an idle owner does not.
-        let g = std::env::var("GATHER_US").ok().and_then(|v| v.parse().ok()).map_or(GATHER, Duration::from_micros);
+        let g = std::env::var("GATHER_US")
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .map_or(GATHER, Duration::from_micros);
         tokio::time::sleep(g.saturating_sub(turn.took)).await;
     }
     Ok(Some(turn))
