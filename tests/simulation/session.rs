@@ -246,13 +246,13 @@ impl Session {
             return Ok(());
         }
         let mutant = self.world.lock().mutant;
-        let mut heard = self.app.hub.frontier();
+        let mut heard = self.app.hub.heard();
         let mut contents =
             if self.state.is_live() { mailbox.take(MOVED_BYTES) } else { mailbox.take_signals() };
         match mutant {
             Some(Mutant::CursorAhead) => {
                 pause().await;
-                heard = self.app.hub.frontier();
+                heard = self.app.hub.heard();
             }
             Some(Mutant::OverflowIgnored) => contents.overflowed = false,
             Some(Mutant::TakenForEmpty) => contents.emptied = true,
