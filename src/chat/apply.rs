@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::batch::{Halt, Work, batch_of, bisect, check};
@@ -60,6 +61,8 @@ struct Done {
 /// What one turn did, for metrics and pacing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
+    /// How long storing and publishing took, without the wait for the first record.
+    pub took: Duration,
     /// Records read.
     pub records: usize,
     /// Events stored.
@@ -141,10 +144,11 @@ impl Owner {
         let fetched = app.source.fetch(&from, limits).await?;
         let mut turn = Turn { records: fetched.iter().map(|f| f.records.len()).sum(), ..Turn::default() };
         turn.lag = fetched.iter().filter_map(|f| Some(f.end - 1 - f.records.last()?.offset)).sum();
+        let began = Instant::now();
         self.doubtful = true;
         let done = self.apply(app, fetched.into_iter().map(Work::from).collect()).await?;
         self.doubtful = done.fenced;
-        turn.stored = done.stored;
+        (turn.stored, turn.took) = (done.stored, began.elapsed());
         Ok(turn)
     }
 

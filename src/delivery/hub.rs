@@ -1,6 +1,7 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub struct Hub {
     log: LogNumber,
     limits: Limits,
     tracks: Mutex<Vec<Track>>,
+    /// What `tracks` know, to be read while a publication is put into the mailboxes.
+    known: Box<[AtomicI64]>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     doubt: Notify,
     observer: Observer,
@@ -74,6 +77,7 @@ impl Hub {
         Arc::new(Self {
             log: known.log,
             limits,
+            known: known.offsets.iter().map(|offset| AtomicI64::new(*offset)).collect(),
             tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
             users: Mutex::default(),
             doubt: Notify::new(),
@@ -120,7 +124,7 @@ impl Hub {
 
     /// Everything that this frontier covers has been put into the mailboxes before this call.
     pub fn frontier(&self) -> Frontier {
-        let offsets = lock(&self.tracks).iter().map(Track::known).collect();
+        let offsets = self.known.iter().map(|offset| offset.load(Ordering::Acquire)).collect();
         Frontier { log: self.log, offsets }
     }
 
@@ -137,6 +141,9 @@ impl Hub {
                 // The frontier moves only when the mailboxes have it: see `frontier`.
                 self.put(&publication.outcomes, known);
                 track.delivered(publication.through, now);
+                if let Some(known) = self.known.get(publication.partition as usize) {
+                    known.store(track.known(), Ordering::Release);
+                }
             }
             Heard::Old => {}
             Heard::Hole => self.doubt.notify_one(),

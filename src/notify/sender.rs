@@ -1,7 +1,6 @@
 //! Sends the mails that wait: one after the other over one connection, each leased for itself, so that what a
 //! crash leaves leased is one mail, and several workers share a burst.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,9 +265,7 @@ impl Sender {
 }
 
 /// Ends when stopping has no more time.
-fn stopped(stop: &CancellationToken) -> impl Future<Output = ()> + use<'_> {
-    async {
-        stop.cancelled().await;
-        sleep(STOP_WITHIN).await;
-    }
+async fn stopped(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(STOP_WITHIN).await;
 }

@@ -127,3 +127,6 @@ impl Worker {
         Ok((u64::from(raised.mails) + raised.skipped.len() as u64, raised.next_due))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Supervisor;
 use crate::app::App;
+use crate::app::health::CONSUMER;
 use crate::chat::apply::{ApplyError, Owner, Turn};
 use crate::domain::Timestamp;
+use crate::notify::worker::Worker;
 
 /// Owners beat so often (architecture: nodes scan after 3 s of silence).
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -22,14 +24,12 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Old rows are looked for so often.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-/// Under load, the least time from one transaction to the next: what comes meanwhile shares its cost.
-const GATHER: Duration = Duration::from_millis(2);
-
 /// Starts the workers.
-pub fn start(app: &Arc<App>, supervisor: &mut Supervisor) {
+pub fn start(app: &Arc<App>, notify: Worker, supervisor: &mut Supervisor) {
     let stop = supervisor.stop_signal();
     supervisor.start("apply", own(Arc::clone(app), stop.clone()));
-    supervisor.start("trim", trim(Arc::clone(app), stop));
+    supervisor.start("trim", trim(Arc::clone(app), stop.clone()));
+    supervisor.start("notify", notify.run(stop));
 }
 
 /// Owns the partitions and applies them; after the signal until nothing is left.
@@ -103,14 +103,6 @@ async fn step(
     metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     metrics::histogram!("chatd_apply_records").record(turn.records as f64);
     metrics::histogram!("chatd_apply_seconds").record(turn.took);
-    if !stopping && turn.lag == 0 {
-        // Only what comes right after this waits; what comes to an idle owner does not.
-        let g = std::env::var("GATHER_US")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .map_or(GATHER, Duration::from_micros);
-        tokio::time::sleep(g.saturating_sub(turn.took)).await;
-    }
     Ok(Some(turn))
 }
 
@@ -122,11 +114,11 @@ fn tell_halted(app: &App, owner: &Owner) {
 
 fn recovered(app: &App, pause: &mut Duration) {
     *pause = PAUSE_MIN;
-    app.health.clear("consumer");
+    app.health.clear(CONSUMER);
 }
 
 async fn failed(app: &App, error: &ApplyError, pause: &mut Duration) {
-    app.health.raise("consumer", &error.to_string());
+    app.health.raise(CONSUMER, &error.to_string());
     tokio::time::sleep(*pause).await;
     *pause = (*pause * 2).min(PAUSE_MAX);
 }

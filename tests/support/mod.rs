@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -16,13 +17,19 @@ pub const SECRET: &str = "a secret of the tests, longer than 32 bytes";
 pub struct Setup {
     data: PathBuf,
     env: Vec<(String, String)>,
+    wrapper: Vec<String>,
+    log: Option<Log>,
 }
+
+/// What a server writes to stderr.
+pub type Log = Arc<Mutex<String>>;
 
 impl Setup {
     /// A server on this folder.
     pub fn new(data: &Path) -> Self {
         let defaults = [("PORT", "0"), ("HOST", "127.0.0.1"), ("JWT_SECRET", SECRET), ("RUST_LOG", "warn")];
-        Self { data: data.to_owned(), env: defaults.map(|(k, v)| (k.to_owned(), v.to_owned())).into() }
+        let env = defaults.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        Self { data: data.to_owned(), env, wrapper: Vec::new(), log: None }
     }
 
     /// With an environment variable, such as `CHATD_WS__HEARTBEAT`.
@@ -31,9 +38,29 @@ impl Setup {
         self
     }
 
+    /// Run by a program that ends in its place (`exec`), such as `setpriv` or a shell.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// With what it writes to stderr kept here, and not shown.
+    pub fn log_to(mut self, log: &Log) -> Self {
+        self.log = Some(Arc::clone(log));
+        self
+    }
+
     /// The command, with an environment of its own: nothing of the caller's settings gets in.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chatd"));
+        let chatd = env!("CARGO_BIN_EXE_chatd");
+        let mut command = match self.wrapper.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(chatd);
+                command
+            }
+            None => Command::new(chatd),
+        };
         command.arg("--data").arg(&self.data).env_clear().current_dir(std::env::temp_dir());
         command.envs(self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         command
@@ -47,13 +74,21 @@ impl Setup {
     /// Starts it; the exit status where it ends before it answers.
     pub fn try_start(self) -> Result<Server, ExitStatus> {
         let began = Instant::now();
-        let mut child = self
-            .command()
-            .arg("all")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("chatd runs");
+        let mut command = self.command();
+        command.arg("all").stdin(Stdio::null()).stdout(Stdio::piped());
+        if self.log.is_some() {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = command.spawn().expect("chatd runs");
+        if let (Some(log), Some(stderr)) = (self.log, child.stderr.take()) {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut log = log.lock().expect("nobody panics while writing it");
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            });
+        }
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let address = loop {
             let Some(Ok(line)) = lines.next() else { return Err(child.wait().expect("it ended")) };
