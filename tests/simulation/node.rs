@@ -120,6 +120,9 @@ fn keeps_what_is_its_own(world: &Shared, owner: &Owner, claimed: &[Partition]) {
     let kept = owner.partitions();
     let mut world = world.lock();
     let me = world.actor;
+    for (partition, halt) in owner.halted() {
+        world.checker.tell(|| format!("owner {me}: partition {partition} stands still: {halt}"));
+    }
     for partition in claimed.iter().filter(|partition| !kept.contains(partition)) {
         let given_up = world.store.rows[*partition as usize].owner == Some(me);
         world.checker.ensure(!given_up, "owner", || format!("partition {partition} was given up"));
