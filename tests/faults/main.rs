@@ -10,9 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod freeze;
 mod history;
 mod judge;
 mod kill;
 mod load;
 mod person;
 mod process;
+mod start;
+mod stop;

@@ -1,17 +1,16 @@
 //! The end of a schedule: nothing goes wrong any more, everything comes to rest, and the books are checked.
 
-use chatd::chat::resume::From;
 use chatd::domain::Partition;
 
-use crate::device::Socket;
+use crate::client::{Said, Socket};
 use crate::net::arrive;
 use crate::schedule::{Kind, NODES, Schedule};
 use crate::world::{Faults, PARTITIONS, World};
 
 /// Rounds after which everything has to be at rest; a quarter of a second each.
-const ROUNDS_MAX: usize = 240;
+const ROUNDS_MAX: usize = 600;
 /// Rounds of rest before the books are checked: what can still come has come.
-const REST: usize = 8;
+const REST: usize = 12;
 
 impl Schedule {
     /// Ends the faults, waits until all is at rest, lets every device come back, and checks everything.
@@ -60,17 +59,14 @@ impl Schedule {
         });
         self.actors.retain(|actor| !matches!(actor.kind, Kind::Session(_)));
         for client in 0..clients {
-            let from = self.with(|world| {
+            let resume = self.with(|world| {
                 let client = &mut world.clients[client];
-                match client.cursor.clone() {
-                    Some(cursor) => From::Cursor(cursor),
-                    None => {
-                        client.reset(false);
-                        From::Confirmed
-                    }
+                if client.cursor.is_none() {
+                    client.reset(false);
                 }
+                Said::resume(client.cursor.as_deref())
             });
-            self.connect(client, from);
+            self.connect(client, Some(resume));
         }
     }
 

@@ -43,12 +43,14 @@ pub enum Mutant {
     CursorAhead,
     /// A mailbox that overflowed is taken for an empty one.
     OverflowIgnored,
+    /// A mailbox that was emptied in part is taken for empty.
+    TakenForEmpty,
     /// A pong confirms what was written after its ping too.
     PongConfirmsAll,
 }
 
 /// All of them, and a rule that finds it.
-pub const ALL: [(Mutant, &[&str]); 21] = [
+pub const ALL: [(Mutant, &[&str]); 22] = [
     (Mutant::FenceIgnoresEpoch, &["fence"]),
     (Mutant::FenceIgnoresOffset, &["fence", "fate", "offset"]),
     (Mutant::KeepsDuplicates, &["fate"]),
@@ -69,5 +71,6 @@ pub const ALL: [(Mutant, &[&str]); 21] = [
     (Mutant::GivesTwice, &["twice"]),
     (Mutant::CursorAhead, &["order", "complete", "rejected", "delivered"]),
     (Mutant::OverflowIgnored, &["order", "complete", "rejected"]),
+    (Mutant::TakenForEmpty, &["order", "complete", "rejected"]),
     (Mutant::PongConfirmsAll, &["delivered"]),
 ];

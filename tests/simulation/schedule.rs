@@ -9,7 +9,7 @@ use chatd::app::App;
 use chatd::domain::Partition;
 
 use crate::checker::Violation;
-use crate::device::Client;
+use crate::client::Client;
 use crate::mutant::Mutant;
 use crate::net::Link;
 use crate::node;

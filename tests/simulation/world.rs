@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::checker::Checker;
-use crate::device::{Client, Socket};
+use crate::client::{Client, Socket};
 use crate::log::Log;
 use crate::mutant::Mutant;
 use crate::net::Net;
