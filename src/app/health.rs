@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Alarms of the owner of the partitions.
+pub const CONSUMER: &str = "consumer";
+/// Alarms of this node's repair by scan.
+pub const REPAIR: &str = "repair";
+
 /// How ready this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
@@ -74,6 +79,12 @@ impl Health {
             Phase::Serving if inner.alarms.is_empty() => Readiness::Ok,
             Phase::Serving => Readiness::Degraded,
         }
+    }
+
+    /// Whether what is stored reaches the sockets without delay, as far as this node knows.
+    pub fn is_delivering(&self) -> bool {
+        let inner = self.lock();
+        ![CONSUMER, REPAIR].iter().any(|subject| inner.alarms.contains_key(*subject))
     }
 
     /// The alarms that stand: subject and reason.

@@ -1,8 +1,10 @@
 //! The ports of a running chatd, put together: every use case gets this as its first parameter.
 
 pub mod build;
+pub mod consistent;
 pub mod health;
 pub mod lock;
+pub mod open;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! From the log to history: the one owner of each partition reads, decides, stores in one transaction, and
 //! tells the nodes. The steps and their order are the promise; `tests/simulation` drives them through crashes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::batch::{Halt, Work, batch_of, bisect, check};
@@ -20,10 +21,10 @@ const RECORDS_MAX: usize = 2_000;
 /// Bytes of one transaction at most; a record has 70 KiB at most.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Why an owner cannot go on as it is.
+/// Why a turn did not come to its end. The next one begins by asking storage where the partitions stand.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// A dependency is away, or the answer to a COMMIT was lost: read the claims again, then go on.
+    /// A dependency is away, or the answer to a COMMIT was lost.
     #[error(transparent)]
     Deliver(#[from] DeliverError),
     /// The log could not be read.
@@ -40,14 +41,28 @@ impl From<StorageError> for ApplyError {
 /// The partitions that this process owns, and how far each is.
 pub struct Owner {
     log: LogNumber,
-    claims: HashMap<Partition, Claim>,
+    /// In order, so that a schedule of the simulator can be repeated.
+    claims: BTreeMap<Partition, Claim>,
     /// What a partition that stands still waits for.
     halted: HashMap<Partition, Halt>,
+    /// What was begun last may have happened, or in part: nothing more before storage was asked. To apply on
+    /// top of a batch that was stored but not told would hide a hole from the nodes.
+    doubtful: bool,
+}
+
+/// What became of works.
+#[derive(Debug, Default)]
+struct Done {
+    stored: usize,
+    /// A fence did not match: another owner, or a COMMIT of this one that came late.
+    fenced: bool,
 }
 
 /// What one turn did, for metrics and pacing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
+    /// How long storing and publishing took, without the wait for the first record.
+    pub took: Duration,
     /// Records read.
     pub records: usize,
     /// Events stored.
@@ -60,7 +75,8 @@ impl Owner {
     /// Takes partitions over and tells the nodes what the owner before may not have told them.
     pub async fn claim(app: &App, partitions: &[Partition]) -> Result<Self, ApplyError> {
         let claims = app.storage.claim(app.log_number, partitions).await?;
-        let mut owner = Self { log: app.log_number, claims: HashMap::new(), halted: HashMap::new() };
+        let (none, halted) = (BTreeMap::new(), HashMap::new());
+        let mut owner = Self { log: app.log_number, claims: none, halted, doubtful: false };
         owner.adopt(app, claims).await?;
         Ok(owner)
     }
@@ -68,6 +84,7 @@ impl Owner {
     /// After an error whose effect is open: reads where the partitions stand. One that has another owner now
     /// is dropped; what a lost COMMIT stored is adopted and published.
     pub async fn reload(&mut self, app: &App) -> Result<(), ApplyError> {
+        self.doubtful = true;
         let partitions: Vec<Partition> = self.claims.keys().copied().collect();
         let now = app.storage.claims(self.log, &partitions).await?;
         let mine = |claim: &Claim| self.claims.get(&claim.partition).is_some_and(|c| c.epoch == claim.epoch);
@@ -76,7 +93,9 @@ impl Owner {
             tracing::warn!(partition = claim.partition, "another owner took this partition over");
             self.claims.remove(&claim.partition);
         }
-        self.adopt(app, kept).await
+        self.adopt(app, kept).await?;
+        self.doubtful = false;
+        Ok(())
     }
 
     async fn adopt(&mut self, app: &App, claims: Vec<Claim>) -> Result<(), ApplyError> {
@@ -101,9 +120,7 @@ impl Owner {
 
     /// The partitions owned.
     pub fn partitions(&self) -> Vec<Partition> {
-        let mut partitions: Vec<_> = self.claims.keys().copied().collect();
-        partitions.sort_unstable();
-        partitions
+        self.claims.keys().copied().collect()
     }
 
     /// The partitions that stand still, and why.
@@ -111,8 +128,12 @@ impl Owner {
         &self.halted
     }
 
-    /// Reads, applies and publishes once; waits up to `patience` for the first record.
+    /// Reads, applies and publishes once; waits up to `patience` for the first record. May be given up at any
+    /// await, and called again.
     pub async fn turn(&mut self, app: &App, patience: Duration) -> Result<Turn, ApplyError> {
+        if self.doubtful {
+            self.reload(app).await?;
+        }
         let from: Vec<(Partition, Offset)> = self
             .partitions()
             .into_iter()
@@ -123,7 +144,11 @@ impl Owner {
         let fetched = app.source.fetch(&from, limits).await?;
         let mut turn = Turn { records: fetched.iter().map(|f| f.records.len()).sum(), ..Turn::default() };
         turn.lag = fetched.iter().filter_map(|f| Some(f.end - 1 - f.records.last()?.offset)).sum();
-        turn.stored = self.apply(app, fetched.into_iter().map(Work::from).collect()).await?;
+        let began = Instant::now();
+        self.doubtful = true;
+        let done = self.apply(app, fetched.into_iter().map(Work::from).collect()).await?;
+        self.doubtful = done.fenced;
+        (turn.stored, turn.took) = (done.stored, began.elapsed());
         Ok(turn)
     }
 
@@ -149,8 +174,8 @@ impl Owner {
 
     /// Stores what was read; data that storage refuses for good is narrowed down to its record, which becomes
     /// a dead letter.
-    async fn apply(&mut self, app: &App, works: Vec<Work>) -> Result<usize, ApplyError> {
-        let mut stored = 0;
+    async fn apply(&mut self, app: &App, works: Vec<Work>) -> Result<Done, ApplyError> {
+        let mut done = Done::default();
         let mut queue = vec![works];
         while let Some(mut works) = queue.pop() {
             let partitions = self.batches(app, &mut works);
@@ -159,7 +184,7 @@ impl Owner {
             }
             let nexts: Vec<_> = partitions.iter().map(|b| (b.partition, b.next, b.last_digest)).collect();
             match app.storage.apply(Batch { log: self.log, partitions, grace: app.settings.grace }).await {
-                Ok(applied) => stored += self.publish(app, &nexts, applied).await?,
+                Ok(applied) => self.publish(app, &nexts, applied, &mut done).await?,
                 Err(StorageError::Refused(reason)) => match bisect(works, &reason) {
                     // The later half waits below the earlier one: order within a partition stays.
                     Some(halves) => queue.extend(halves.into_iter().rev()),
@@ -168,7 +193,7 @@ impl Owner {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(stored)
+        Ok(done)
     }
 
     fn batches(&mut self, app: &App, works: &mut [Work]) -> Vec<PartitionBatch> {
@@ -190,22 +215,20 @@ impl Owner {
         app: &App,
         nexts: &[(Partition, Offset, Uuid)],
         applied: Vec<Applied>,
-    ) -> Result<usize, ApplyError> {
-        let mut stored = 0;
+        done: &mut Done,
+    ) -> Result<(), ApplyError> {
         let mut publications = Vec::with_capacity(applied.len());
         for one in applied {
             match one {
-                Applied::Fenced { partition } => {
-                    tracing::warn!(partition, "another owner took this partition over");
-                    self.claims.remove(&partition);
-                }
+                // Whose it is now, the next turn asks. Until then its fence matches nothing.
+                Applied::Fenced { .. } => done.fenced = true,
                 Applied::Done { partition, outcomes, duplicates, dead } => {
                     let Some((_, next, digest)) = nexts.iter().find(|(p, ..)| *p == partition) else {
                         continue;
                     };
                     let Some(claim) = self.claims.get_mut(&partition) else { continue };
                     (claim.next_offset, claim.last_digest) = (*next, Some(*digest));
-                    stored += outcomes.len();
+                    done.stored += outcomes.len();
                     count(&outcomes, duplicates, dead);
                     let (prev, through, outcomes) = (claim.published, next - 1, outcomes.into());
                     publications.push(Publication { log: self.log, partition, prev, through, outcomes });
@@ -219,7 +242,7 @@ impl Owner {
                 claim.published = through;
             }
         }
-        Ok(stored)
+        Ok(())
     }
 }
 

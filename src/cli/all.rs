@@ -36,7 +36,7 @@ impl From<RunError> for CliError {
             RunError::Build(BuildError::Smtp(_) | BuildError::Storage(_))
             | RunError::Bind(_)
             | RunError::Storage(_) => Exit::Dependency,
-            RunError::Build(_) => Exit::Config,
+            RunError::Build(_) | RunError::Sender(_) => Exit::Config,
             RunError::Signals(_) | RunError::Worker(_) => Exit::Fault,
             RunError::DrainDeadline => Exit::DrainDeadline,
         };

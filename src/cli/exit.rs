@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::app::open::OpenError;
 use crate::config::ConfigError;
+use crate::storage::StorageError;
 
 /// What the process tells whoever started it; 69, 75 and 78 are those of sysexits.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,5 +56,26 @@ impl From<ConfigError> for CliError {
             _ => error.to_string(),
         };
         Self::new(Exit::Config, sentence)
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        let exit = match &error {
+            OpenError::Absent { .. } | OpenError::Storage(_) | OpenError::Missing(_) => Exit::Config,
+            OpenError::Copy(_) => Exit::Fault,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<StorageError> for CliError {
+    fn from(error: StorageError) -> Self {
+        let exit = match &error {
+            StorageError::Unavailable(_) => Exit::Dependency,
+            StorageError::Refused(_) => Exit::Fault,
+            StorageError::ForeignLog { .. } => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
     }
 }

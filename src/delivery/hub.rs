@@ -1,6 +1,7 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub struct Hub {
     log: LogNumber,
     limits: Limits,
     tracks: Mutex<Vec<Track>>,
+    /// What `tracks` know, to be read while a publication is put into the mailboxes: see `heard`.
+    known: Box<[AtomicI64]>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     doubt: Notify,
     observer: Observer,
@@ -74,6 +77,7 @@ impl Hub {
         Arc::new(Self {
             log: known.log,
             limits,
+            known: known.offsets.iter().map(|offset| AtomicI64::new(*offset)).collect(),
             tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
             users: Mutex::default(),
             doubt: Notify::new(),
@@ -118,9 +122,18 @@ impl Hub {
         self.log
     }
 
-    /// Everything that this frontier covers has been put into the mailboxes before this call.
+    /// Where storage and mailboxes meet: everything that this frontier covers has been put into the mailboxes
+    /// before this call, and everything beyond is put there after it. Waits for a publication that is being put:
+    /// a socket attached, or a mailbox begun anew, in the middle of it has missed a part that is not covered yet.
     pub fn frontier(&self) -> Frontier {
         let offsets = lock(&self.tracks).iter().map(Track::known).collect();
+        Frontier { log: self.log, offsets }
+    }
+
+    /// Everything that this frontier covers has been put into the mailboxes before this call; more may have been.
+    /// Waits for nothing.
+    pub fn heard(&self) -> Frontier {
+        let offsets = self.known.iter().map(|offset| offset.load(Ordering::Acquire)).collect();
         Frontier { log: self.log, offsets }
     }
 
@@ -137,6 +150,9 @@ impl Hub {
                 // The frontier moves only when the mailboxes have it: see `frontier`.
                 self.put(&publication.outcomes, known);
                 track.delivered(publication.through, now);
+                if let Some(known) = self.known.get(publication.partition as usize) {
+                    known.store(track.known(), Ordering::Release);
+                }
             }
             Heard::Old => {}
             Heard::Hole => self.doubt.notify_one(),
@@ -219,4 +235,62 @@ fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ClientId, Content, MessageBody, MessageId, Position, RecordBody, Seq, Timestamp};
+
+    fn event(offset: Offset) -> Event {
+        let (from, to) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let conversation = ConversationId::dm(from, to).unwrap();
+        let client_id = ClientId::new("c").unwrap();
+        Event {
+            conversation,
+            seq: Seq(offset + 1),
+            position: Position { log: LogNumber(1), offset, partition: 0 },
+            id: MessageId::derive(conversation, from, &client_id),
+            client_id,
+            from,
+            at: Timestamp(0),
+            body: RecordBody::Message(MessageBody {
+                content: Content::new("x").unwrap(),
+                data: None,
+                reply_to: None,
+            }),
+        }
+    }
+
+    /// Who attaches while a publication is under way reads storage up to the frontier, and has the rest in the
+    /// mailbox: two threads run into each other until every way of it was likely met.
+    #[test]
+    fn nothing_lies_between_the_frontier_and_the_mailbox() {
+        let known = Frontier::nothing(LogNumber(1), 1);
+        let limits = Limits { mailbox_bytes: 1 << 30, ..Limits::default() };
+        let hub = Hub::new(&known, limits, Box::new(|_, _| ()));
+        let publisher = Arc::clone(&hub);
+        let publishing = std::thread::spawn(move || {
+            for offset in 0..20_000 {
+                let outcomes = Arc::new([Outcome::Stored(event(offset))]);
+                let (log, prev) = (LogNumber(1), offset - 1);
+                publisher.receive(&Publication { log, partition: 0, prev, through: offset, outcomes });
+            }
+        });
+        while !publishing.is_finished() {
+            let attachment = hub.attach(UserId::new(2).unwrap(), None);
+            let until = hub.frontier().offset(0);
+            let mut next = until + 1;
+            while next == until + 1 && !publishing.is_finished() {
+                for item in attachment.mailbox().take(usize::MAX).items {
+                    let Item::Event { position, .. } = item else { continue };
+                    if position.offset > until {
+                        assert_eq!(position.offset, next, "attached with {until} known");
+                        next += 1;
+                    }
+                }
+            }
+        }
+        publishing.join().unwrap();
+    }
 }

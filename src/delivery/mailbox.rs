@@ -1,10 +1,13 @@
 //! What waits for one socket: filled by the hub from any thread, emptied by the socket's own task.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 use crate::domain::{ConversationId, Position, Seq};
 
@@ -72,13 +75,19 @@ struct Inner {
 pub struct Mailbox {
     bytes_max: usize,
     inner: Mutex<Inner>,
-    arrived: Notify,
+    arrived: AtomicBool,
+    session: AtomicWaker,
 }
 
 impl Mailbox {
     /// A mailbox in which frames of so many bytes may wait.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, inner: Mutex::default(), arrived: Notify::new() }
+        Self {
+            bytes_max,
+            inner: Mutex::default(),
+            arrived: AtomicBool::new(false),
+            session: AtomicWaker::new(),
+        }
     }
 
     /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
@@ -101,13 +110,13 @@ impl Mailbox {
             inner.contents.items.push_back(item);
         }
         drop(inner);
-        self.arrived.notify_one();
+        self.wake();
     }
 
     /// Asks the session to close.
     pub fn evict(&self, eviction: Eviction) {
         self.lock().contents.evicted = Some(eviction);
-        self.arrived.notify_one();
+        self.wake();
     }
 
     /// Takes items out, in order, until `budget` bytes are used up. A mailbox that overflowed begins anew.
@@ -150,9 +159,19 @@ impl Mailbox {
         self.lock().bytes
     }
 
-    /// Waits until something was put in since the last call. One waiter: the session.
+    /// Waits until something was put in since the last call. One waiter: the session. Cancel-safe.
     pub async fn arrived(&self) {
-        self.arrived.notified().await;
+        poll_fn(|cx| {
+            self.session.register(cx.waker());
+            // Registered before it looks: what arrives after the look wakes.
+            if self.arrived.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn wake(&self) {
+        self.arrived.store(true, Ordering::Release);
+        self.session.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -58,6 +58,10 @@ impl Channel for CaptureChannel {
         "capture"
     }
 
+    fn kept_at(&self, mail: &Mail) -> Option<PathBuf> {
+        Some(self.folder.path.join(file_name(mail)))
+    }
+
     async fn connect(&self) -> Result<Box<dyn Connection>, ChannelError> {
         Ok(Box::new(self.clone()))
     }
@@ -169,6 +173,7 @@ mod tests {
         assert_eq!(mails_in(&path).unwrap(), ["20231114T221320.120Z-m0_x@chat.example.test.eml"]);
         let file = path.join("20231114T221320.120Z-m0_x@chat.example.test.eml");
         assert_eq!(fs::read(&file).unwrap(), mime::encode(&mail(0)).unwrap());
+        assert_eq!(channel.kept_at(&mail(0)), Some(file.clone()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&file), mode(&path)), (0o600, 0o700));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "no temporary file is left");

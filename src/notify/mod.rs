@@ -4,19 +4,26 @@
 //! worker connects, asks again whether the mail is still due, then sends; a burst goes over one connection.
 
 pub mod capture;
+mod compose;
 mod mime;
+pub mod policy;
+mod sender;
+mod settling;
 pub mod smtp;
+mod tell;
 pub mod template;
+pub mod worker;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::{EmailAddress, Timestamp};
 
-pub use capture::CaptureChannel;
-pub use smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
+pub use policy::{Backoff, NotifySettings};
 pub use template::{ContentPolicy, Letter, Quote};
+pub use worker::{Published, Worker};
 
 /// A way to reach somebody who has no device here. Cheap to share; holds no open connection.
 #[async_trait]
@@ -27,6 +34,11 @@ pub trait Channel: Send + Sync {
     /// The longest that `connect` and one `send` take together; a lease on a mail is longer.
     fn longest_send(&self) -> Duration {
         Duration::from_secs(60)
+    }
+
+    /// The file in which a mail lies that was sent, where this channel keeps it on this machine.
+    fn kept_at(&self, _mail: &Mail) -> Option<PathBuf> {
+        None
     }
 
     /// Opens the way.

@@ -10,10 +10,13 @@ use super::supervisor::Supervisor;
 use super::{consume, listen, serve};
 use crate::app::App;
 use crate::app::build::{BuildError, Built, build};
-use crate::config::Config;
-use crate::domain::UserId;
+use crate::config::{Config, EmailContent};
+use crate::domain::{EmailAddress, UserId};
+use crate::notify::template::ContentPolicy;
+use crate::notify::worker::Worker;
+use crate::notify::{Address, NotifySettings};
 
-use crate::storage::{NewUser, StorageError, Users};
+use crate::storage::{NewUser, StorageError};
 use crate::telemetry;
 use crate::telemetry::story::{Line, Story, Teller};
 
@@ -37,6 +40,9 @@ pub enum RunError {
     /// Storage is away.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The sender of mails.
+    #[error("notify.email.from is no address that mail can come from: {0}")]
+    Sender(String),
     /// A worker failed.
     #[error("{0}; what was accepted is kept, start chatd again")]
     Worker(String),
@@ -78,7 +84,7 @@ pub async fn run(config: &Config, ready: impl FnOnce(&Ready)) -> Result<(), RunE
         add_demo_users(&built.app).await?;
     }
     let mut supervisor = Supervisor::new();
-    consume::start(&built.app, &mut supervisor);
+    consume::start(&built.app, notifier(config, &built)?, &mut supervisor);
     if let Some(teller) = teller {
         supervisor.start("story", tell(Arc::clone(&built.app), teller, supervisor.stop_signal()));
     }
@@ -110,6 +116,31 @@ async fn stop(built: &Built, serving: &serve::Serving, supervisor: &mut Supervis
     if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
         tracing::error!("the message log was not closed in order");
     }
+}
+
+/// Mails wait for what this node has heard of, and not while owner or repair are in trouble: users who are
+/// there must not be mailed because we are slow.
+fn notifier(config: &Config, built: &Built) -> Result<Worker, RunError> {
+    let from = EmailAddress::new(&config.mail.from).map_err(|error| RunError::Sender(error.to_string()))?;
+    let settings = NotifySettings {
+        grace: config.notify.grace,
+        max_age: config.notify.max_age,
+        min_interval: config.notify.email.min_interval,
+        per_day: config.notify.email.per_day,
+        content: match config.notify.email.content {
+            EmailContent::Text => ContentPolicy::Text,
+            EmailContent::None => ContentPolicy::None,
+        },
+        public_url: config.http.public_url.clone(),
+        from: Address::from(from),
+        retry: NotifySettings::RETRY,
+        give_up_after: NotifySettings::GIVE_UP_AFTER,
+        reconnect: NotifySettings::RECONNECT,
+    };
+    let app = Arc::clone(&built.app);
+    let published = Box::new(move || app.health.is_delivering().then(|| app.hub.frontier()));
+    let (storage, story) = (built.app.storage.clone(), Arc::clone(&built.app.story));
+    Ok(Worker::new(settings, storage, Arc::clone(&built.channel), story, published))
 }
 
 fn on(kind: SignalKind) -> Result<Signal, RunError> {

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Supervisor;
 use crate::app::App;
+use crate::app::health::CONSUMER;
 use crate::chat::apply::{ApplyError, Owner, Turn};
 use crate::domain::Timestamp;
+use crate::notify::worker::Worker;
 
 /// Owners beat so often (architecture: nodes scan after 3 s of silence).
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -22,14 +24,12 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Old rows are looked for so often.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-/// Under load, the least time from one transaction to the next: what comes meanwhile shares its cost.
-const GATHER: Duration = Duration::from_millis(2);
-
 /// Starts the workers.
-pub fn start(app: &Arc<App>, supervisor: &mut Supervisor) {
+pub fn start(app: &Arc<App>, notify: Worker, supervisor: &mut Supervisor) {
     let stop = supervisor.stop_signal();
     supervisor.start("apply", own(Arc::clone(app), stop.clone()));
-    supervisor.start("trim", trim(Arc::clone(app), stop));
+    supervisor.start("trim", trim(Arc::clone(app), stop.clone()));
+    supervisor.start("notify", notify.run(stop));
 }
 
 /// Owns the partitions and applies them; after the signal until nothing is left.
@@ -92,18 +92,17 @@ async fn step(
     }
     let stopping = stop.is_cancelled();
     let patience = if stopping { Duration::ZERO } else { BEAT_EVERY.saturating_sub(beat.elapsed()) };
-    let began = Instant::now();
     let turn = tokio::select! {
         turn = owner.turn(app, patience) => turn?,
-        // Only to come back with less patience: a turn is cancelled nowhere but while it waits.
+        // Only to come back with less patience; a turn may be given up at any point.
         () = stop.cancelled(), if !stopping => return Ok(Some(Turn::default())),
     };
-    metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     if turn.records == 0 {
-        return Ok(if stopping { None } else { Some(turn) });
+        return Ok((!stopping).then_some(turn));
     }
+    metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     metrics::histogram!("chatd_apply_records").record(turn.records as f64);
-    metrics::histogram!("chatd_apply_seconds").record(began.elapsed());
+    metrics::histogram!("chatd_apply_seconds").record(turn.took);
     Ok(Some(turn))
 }
 
@@ -115,11 +114,11 @@ fn tell_halted(app: &App, owner: &Owner) {
 
 fn recovered(app: &App, pause: &mut Duration) {
     *pause = PAUSE_MIN;
-    app.health.clear("consumer");
+    app.health.clear(CONSUMER);
 }
 
 async fn failed(app: &App, error: &ApplyError, pause: &mut Duration) {
-    app.health.raise("consumer", &error.to_string());
+    app.health.raise(CONSUMER, &error.to_string());
     tokio::time::sleep(*pause).await;
     *pause = (*pause * 2).min(PAUSE_MAX);
 }

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::supervisor::Supervisor;
 use crate::app::App;
+use crate::app::health::REPAIR;
 use crate::chat::{deliver, receipts};
 use crate::config::Config;
 use crate::domain::Error;
@@ -203,8 +204,8 @@ async fn repair(app: Arc<App>, stop: CancellationToken) {
         };
         let repaired = if all { deliver::repair(&app).await } else { repair_silent(&app).await };
         match repaired {
-            Ok(()) => app.health.clear("repair"),
-            Err(error) => app.health.raise("repair", &error.to_string()),
+            Ok(()) => app.health.clear(REPAIR),
+            Err(error) => app.health.raise(REPAIR, &error.to_string()),
         }
     }
 }

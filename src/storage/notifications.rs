@@ -10,7 +10,10 @@ use crate::domain::{ConversationId, Frontier, Seq, Timestamp, UserId};
 /// When a due conversation becomes mails.
 #[derive(Debug, Clone)]
 pub struct DuePolicy {
-    /// Only events within this frontier: what has been published to the nodes.
+    /// A conversation is due only through an event within this frontier: what has been published for a whole
+    /// grace, so that devices had that long to confirm it.
+    pub settled: Frontier,
+    /// A mail tells of events within this frontier only: what has been published to the nodes.
     pub published: Frontier,
     /// At least so long between two mails to one member of one conversation; zero: no interval.
     pub min_interval: Duration,
@@ -88,6 +91,11 @@ pub enum Settlement {
     },
     /// It was confirmed, or all of it deleted, before it was sent.
     Withdrawn,
+    /// The way was closed before its turn came: it keeps its place, and the try does not count.
+    Untried {
+        /// Why, without address or content.
+        reason: String,
+    },
 }
 
 /// Notifications.
@@ -100,7 +108,8 @@ pub trait Notifications: Send + Sync {
     /// published is looked at again a second later.
     async fn raise_due(&self, policy: &DuePolicy) -> Result<Raised, StorageError>;
 
-    /// Leases mails whose time has come; no other worker gets them before the lease ends.
+    /// Leases mails whose time has come, the longest due first; no other worker gets them before the lease
+    /// ends.
     async fn lease_mails(&self, lease: Duration, limit: u32) -> Result<Vec<LeasedMail>, StorageError>;
 
     /// What the mail says now; `None` when nothing unconfirmed is left of it, the recipient has no address any

@@ -46,6 +46,7 @@ fn describe() {
     describe_gauge!("chatd_lag_records", "Records durable in the log and not yet applied");
     describe_gauge!("chatd_alarms", "Alarms that stand; the log names them");
     describe_counter!("chatd_mails_total", "Mails by outcome");
+    describe_histogram!("chatd_mail_seconds", Unit::Seconds, "From handing a mail over to its answer");
     describe_histogram!("chatd_accept_seconds", Unit::Seconds, "From a message's arrival to its durability");
     describe_histogram!("chatd_apply_seconds", Unit::Seconds, "One transaction that applies records");
     describe_histogram!("chatd_apply_records", "Records applied in one transaction");

@@ -14,6 +14,7 @@ on_each_storage!(
     nobody_is_told_of_own_messages,
     what_was_confirmed_in_time_is_not_told,
     nothing_is_told_before_its_grace_nor_before_it_is_published,
+    what_was_published_lately_waits_and_is_told_with_what_is_due,
     what_comes_after_a_mail_begins_anew,
     a_later_message_has_a_grace_of_its_own,
     within_the_interval_a_member_waits,
@@ -23,6 +24,7 @@ on_each_storage!(
     one_call_raises_no_more_than_its_limit,
     a_leased_mail_belongs_to_one_worker_until_the_lease_ends,
     a_failed_try_comes_again_later_with_the_same_message_id,
+    an_untried_mail_keeps_its_place_and_its_count,
     a_settled_mail_stays_settled,
     a_letter_leaves_out_what_was_confirmed_meanwhile,
     a_letter_quotes_twenty_and_counts_all,
@@ -47,6 +49,7 @@ async fn begin(store: &Store) -> Owner {
 
 async fn policy(owner: &Owner) -> DuePolicy {
     DuePolicy {
+        settled: owner.frontier().await,
         published: owner.frontier().await,
         min_interval: Duration::ZERO,
         per_day: 100,
@@ -147,6 +150,24 @@ async fn nothing_is_told_before_its_grace_nor_before_it_is_published(store: Stor
     until(again).await;
     let raised = raise(&owner).await;
     assert_eq!(raised.skipped, [(dm(2, 1_001), user(1_001), "no_address")], "1001 is nobody with an address");
+}
+
+async fn what_was_published_lately_waits_and_is_told_with_what_is_due(store: Store) {
+    let mut owner = begin(&store).await;
+    let before = owner.frontier().await;
+    owner.say(2, 3, "one").await;
+    let lately = DuePolicy { settled: before, ..policy(&owner).await };
+    let asked = Timestamp::now();
+    let raised = store.raise_due(&lately).await.unwrap();
+    let again = raised.next_due.expect("it is looked at again");
+    assert_eq!((raised.mails, again > asked), (0, true));
+    let after_one = owner.frontier().await;
+    owner.say(2, 3, "two").await;
+    until(again).await;
+    let due = DuePolicy { settled: after_one, ..policy(&owner).await };
+    assert_eq!(store.raise_due(&due).await.unwrap(), mails(1));
+    let letter = store.letter(lease(&store).await[0].id).await.unwrap().unwrap();
+    assert_eq!(letter.contents, ["one", "two"], "everything published by then is in the mail");
 }
 
 async fn what_comes_after_a_mail_begins_anew(store: Store) {
@@ -280,6 +301,20 @@ async fn a_failed_try_comes_again_later_with_the_same_message_id(store: Store) {
     assert_eq!(lease(&store).await, []);
     assert!(store.next_work().await.unwrap().unwrap() > Timestamp::now().plus(HOUR / 2));
     assert!(store.letter(first.id).await.unwrap().is_some());
+}
+
+async fn an_untried_mail_keeps_its_place_and_its_count(store: Store) {
+    let mut owner = begin(&store).await;
+    owner.say(2, 3, "hello").await;
+    raise(&owner).await;
+    owner.say(3, 2, "hello").await;
+    raise(&owner).await;
+    let mut first = None;
+    for _ in 0..3 {
+        let mail = store.lease_mails(HOUR, 1).await.unwrap().remove(0);
+        assert_eq!((*first.get_or_insert(mail.id), 0), (mail.id, mail.attempts));
+        store.settle_mail(mail.id, &Settlement::Untried { reason: "no way".into() }).await.unwrap();
+    }
 }
 
 async fn a_settled_mail_stays_settled(store: Store) {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use chatd::domain::UserId;
-use chatd::storage::{NewUser, Saved, Subject};
+use chatd::domain::{Subject, UserId};
+use chatd::storage::{NewUser, Saved};
 
 use crate::storage_support::{Store, on_each_storage, user};
 

@@ -45,7 +45,7 @@ use diesel::sqlite::SqliteConnection;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-pub use backup::backup;
+pub use backup::{Followed, backup};
 pub use error::OpenError;
 pub use open::{migrate, pending};
 

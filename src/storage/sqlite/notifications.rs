@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use diesel::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::connection::durably;
+use super::connection::{durably, immediately};
 use super::error::Fault;
 use super::raise;
 use super::rows;
@@ -26,7 +26,8 @@ impl Notifications for SqliteStore {
     }
 
     async fn lease_mails(&self, lease: Duration, limit: u32) -> Result<Vec<LeasedMail>, StorageError> {
-        self.write(move |conn| durably(conn, |conn| lease_now(conn, lease, limit))).await
+        // A lease that power loss takes back has ended with the worker that held it.
+        self.write(move |conn| immediately(conn, |conn| lease_now(conn, lease, limit))).await
     }
 
     async fn letter(&self, mail: i64) -> Result<Option<Letter>, StorageError> {
@@ -43,6 +44,7 @@ impl Notifications for SqliteStore {
                     Settlement::Failed { reason } => end(conn, "failed", Some(reason), now.0, mail)?,
                     Settlement::Withdrawn => end(conn, "withdrawn", None, now.0, mail)?,
                     Settlement::Retry { after, reason } => postpone(conn, now.plus(*after).0, reason, mail)?,
+                    Settlement::Untried { reason } => give_back(conn, reason, mail)?,
                 };
                 Ok(())
             })
@@ -117,7 +119,7 @@ statement!(
         "UPDATE mails SET attempts = attempts + 1, lease_until = ?
          WHERE id IN (SELECT id FROM mails
                       WHERE state = 'waiting' AND next_attempt_at <= ? AND lease_until <= ?
-                      ORDER BY next_attempt_at LIMIT ?)
+                      ORDER BY next_attempt_at, id LIMIT ?)
          RETURNING id,
              (SELECT c.id FROM conversations AS c WHERE c.conversation_key = mails.conversation_key),
              user_id, attempts - 1, created_at, message_id"
@@ -153,6 +155,12 @@ statement!(
 statement!(
     fn postpone(next_attempt_at: i64, reason: &'a str, mail: i64) =
         "UPDATE mails SET next_attempt_at = ?, reason = ?, lease_until = 0 WHERE id = ? AND state = 'waiting'"
+);
+
+statement!(
+    fn give_back(reason: &'a str, mail: i64) =
+        "UPDATE mails SET attempts = max(attempts - 1, 0), reason = ?, lease_until = 0
+         WHERE id = ? AND state = 'waiting'"
 );
 
 statement!(

@@ -15,8 +15,10 @@ use super::users;
 use crate::domain::{ConversationId, Seq, Timestamp, UserId};
 use crate::storage::{DuePolicy, Raised};
 
-/// How soon to look again at what is due but not yet published to the nodes.
+/// How soon to look again at what is due but not yet published to the nodes: something is wrong with them.
 const UNPUBLISHED_MS: i64 = 1_000;
+/// How soon to look again at what has not been published for a whole grace: a moment more will do.
+const UNSETTLED_MS: i64 = 250;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// A conversation whose time has come.
@@ -73,14 +75,22 @@ fn raise_conversation(
     let mut look_again = |at: i64| next = Some(next.map_or(at, |earlier| earlier.min(at)));
     for (user, told) in select_behind(conn, due.reach.key, due.reach.last.0)? {
         let user = rows::user_id(user)?;
-        let published = seek::covered(conn, &due.reach, Seq(told), &policy.published)?;
-        let Some(waiting) = first_waiting(conn, due, user, told)? else { continue };
+        let Some(waiting) = first_waiting(conn, due, user, told)? else {
+            // All of it is the member's own: the next look begins after it, however much that is.
+            set_notified(conn, due.reach.last.0, due.reach.key, user.get())?;
+            continue;
+        };
         if waiting.due_at > now.0 {
             look_again(waiting.due_at);
             continue;
         }
+        let published = seek::covered(conn, &due.reach, Seq(told), &policy.published)?;
         if waiting.first > published {
             look_again(now.0 + UNPUBLISHED_MS);
+            continue;
+        }
+        if waiting.first > seek::covered(conn, &due.reach, Seq(told), &policy.settled)? {
+            look_again(now.0 + UNSETTLED_MS);
             continue;
         }
         let (state, reason) = match judge(conn, policy, now, due, &waiting)? {
