@@ -37,7 +37,7 @@ pub struct Hub {
     log: LogNumber,
     limits: Limits,
     tracks: Mutex<Vec<Track>>,
-    /// What `tracks` know, to be read while a publication is put into the mailboxes.
+    /// What `tracks` know, for `heard`: read while a publication is put into the mailboxes.
     known: Box<[AtomicI64]>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     doubt: Notify,
@@ -122,8 +122,17 @@ impl Hub {
         self.log
     }
 
-    /// Everything that this frontier covers has been put into the mailboxes before this call.
+    /// How far this node has heard, both ways: everything that the frontier covers has been put into the
+    /// mailboxes, and everything that was put there before this call, dropped for want of room, or missed by a
+    /// socket that came just after, is covered. For that it waits for a publication that is being put.
     pub fn frontier(&self) -> Frontier {
+        let offsets = lock(&self.tracks).iter().map(Track::known).collect();
+        Frontier { log: self.log, offsets }
+    }
+
+    /// Everything that this frontier covers has been put into the mailboxes before this call; perhaps more has.
+    /// Waits for nobody, so it is what sockets ask each time they empty their mailbox.
+    pub fn heard(&self) -> Frontier {
         let offsets = self.known.iter().map(|offset| offset.load(Ordering::Acquire)).collect();
         Frontier { log: self.log, offsets }
     }
@@ -227,3 +236,6 @@ fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,7 +238,7 @@ impl Session {
     fn take_mail(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let mailbox = self.attachment.mailbox();
         // Read first: everything that it covers is in the mailbox by now, or was before.
-        let heard = self.app.hub.frontier();
+        let heard = self.app.hub.heard();
         let live = self.state.is_live();
         let contents = if live { mailbox.take(MOVED_BYTES) } else { mailbox.take_signals() };
         self.more_mail = live && !contents.emptied;
