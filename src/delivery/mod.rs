@@ -1,1 +1,51 @@
 //! Live events to the nodes that hold sockets: the port, and this node's hub. Adapters: `memory`.
+//!
+//! The owner of a partition publishes what it applied, in offset order, each publication naming where the one
+//! before ended (`prev`) and where it ends (`through`). A node that finds a hole, or hears nothing for 3 s,
+//! reads storage from what it knows (`chat::deliver`), so a lost publication costs time, never a message.
+
+pub mod frame;
+pub mod hub;
+pub mod mailbox;
+pub mod memory;
+pub mod track;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::{LogNumber, Offset, Outcome, Partition};
+use crate::storage::Receipt;
+
+pub use hub::{Attachment, Hub};
+pub use mailbox::{Item, Mailbox};
+
+/// What an owner tells the nodes about its partition.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The log.
+    pub log: LogNumber,
+    /// The partition.
+    pub partition: Partition,
+    /// Where the publication before this one ended.
+    pub prev: Offset,
+    /// Where this one ends; equal to `prev` in an owner's beat.
+    pub through: Offset,
+    /// Everything stored or rejected after `prev` and up to `through`, in offset order.
+    pub outcomes: Arc<[Outcome]>,
+}
+
+/// Why the nodes could not be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("fan-out is unavailable: {0}")]
+pub struct FanoutError(pub String);
+
+/// Telling nodes. At most once, in order for each partition; what is lost is repaired by the scan.
+#[async_trait]
+pub trait Fanout: Send + Sync {
+    /// Tells every node that holds a socket of somebody concerned.
+    async fn publish(&self, publications: Vec<Publication>) -> Result<(), FanoutError>;
+
+    /// Tells the members of their conversations about moved cursors. Best effort: `resume` tells them again.
+    async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError>;
+}

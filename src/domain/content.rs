@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::ErrorCode;
 
-/// The longest content, in bytes of UTF-8.
-pub const CONTENT_BYTES_MAX: usize = 16_384;
-/// The largest `data` object, in bytes of JSON.
-pub const DATA_BYTES_MAX: usize = 4_096;
+/// The longest content that can be: that of a whole frame. `limits.content_bytes` (16,384) is what a sender may
+/// use; a record that was accepted under a larger limit stays readable.
+pub const CONTENT_BYTES_MAX: usize = 65_536;
+/// The largest `data` object that can be, likewise; `limits.data_bytes` is 4,096.
+pub const DATA_BYTES_MAX: usize = 65_536;
 
-/// A text that people read: 1 to 16,384 bytes, not blank, no NUL.
+/// A text that people read: not blank, no NUL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Content(String);
@@ -63,7 +64,7 @@ fn is_blank(c: char) -> bool {
 pub struct Data(Box<RawValue>);
 
 impl Data {
-    /// Takes an object of at most 4,096 bytes.
+    /// Takes an object within the limit.
     pub fn new(raw: Box<RawValue>) -> Result<Self, Error> {
         if !raw.get().starts_with('{') {
             return Err(Error::invalid("data", "data is a JSON object"));

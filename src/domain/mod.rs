@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod cursor;
+pub mod email;
 pub mod error;
 pub mod event;
 pub mod history;
@@ -14,6 +15,7 @@ pub mod user;
 
 pub use content::{Content, Data};
 pub use cursor::CursorScope;
+pub use email::{EmailAddress, EmailAddressError};
 pub use error::{Error, ErrorCode};
 pub use event::{Event, Outcome, Rejection};
 pub use ids::{ClientId, ConversationId, ConversationKey, MessageId, Seq, UserId};
@@ -21,4 +23,4 @@ pub use position::{Frontier, LogNumber, Offset, Partition, Position};
 pub use record::{MessageBody, Record, RecordBody};
 pub use secret::Secret;
 pub use time::Timestamp;
-pub use user::User;
+pub use user::{Subject, User};

@@ -27,6 +27,20 @@ impl User {
     }
 }
 
+/// Whom a token speaks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// `userId`: chatd's own number.
+    Id(UserId),
+    /// `sub`: the host application's own id, unique per issuer.
+    External {
+        /// The token's `iss`, or "" where it has none.
+        issuer: String,
+        /// 1 to 255 characters.
+        id: String,
+    },
+}
+
 /// Longest name, in grapheme clusters (Unicode UAX #29).
 pub const NAME_GRAPHEMES_MAX: usize = 64;
 

@@ -1,1 +1,44 @@
 //! Everything that is kept: ports. Adapters: `sqlite`.
+//!
+//! Each port is a narrow trait; one adapter implements all of them over one database. A transaction lives
+//! inside one method: either all of it happened or nothing. Times in rows are the database's own clock,
+//! except `at`, which comes with the record.
+
+pub mod catchup;
+pub mod events;
+pub mod ledger;
+pub mod notifications;
+pub mod receipts;
+pub mod sqlite;
+pub mod users;
+
+pub use catchup::{Catchup, Missed, Since};
+pub use events::{Events, Page, PageOf, Scanned};
+pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, PartitionBatch};
+pub use notifications::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settlement};
+pub use receipts::{Move, Receipt, Receipts};
+pub use users::{NewUser, Saved, Users};
+
+/// Why storage did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// It cannot be reached, is busy beyond its timeout, or out of space. Whether a write happened is open.
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+    /// The database refuses this data for good (a constraint, a value); trying it again changes nothing.
+    #[error("storage refuses this for good: {0}")]
+    Refused(String),
+    /// The database belongs to another message log.
+    #[error("this database belongs to the message log {expected}, not to {found}")]
+    ForeignLog {
+        /// The log that the database follows.
+        expected: uuid::Uuid,
+        /// The log that was offered.
+        found: uuid::Uuid,
+    },
+}
+
+/// Every port over one database.
+pub trait Storage: Users + Ledger + Events + Catchup + Receipts + Notifications {}
+
+impl<T: Users + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}

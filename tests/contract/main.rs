@@ -1,5 +1,12 @@
-//! The suites of the ports, each written once and run on every adapter.
+//! The suites of the ports: written once, run on each adapter.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the way of a test to fail
 
 mod event_log;
 mod event_log_embedded;
+mod storage_catchup;
+mod storage_events;
+mod storage_ledger;
+mod storage_notifications;
+mod storage_receipts;
+mod storage_support;
+mod storage_users;

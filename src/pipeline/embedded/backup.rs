@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use super::file;
+use super::{file, table};
+use crate::pipeline::{Bounds, LogIdentity};
 
 /// Why there is no copy. What was begun of it is removed.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +32,21 @@ pub enum BackupError {
     },
 }
 
+/// What a copy holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Which log it is.
+    pub identity: LogIdentity,
+    /// The offsets of each partition in order.
+    pub bounds: Vec<Bounds>,
+}
+
 /// Copies the log at `source` to the new file `target` as it is at one moment, with everything that has been
-/// answered by then, and returns when the copy is on the disk. Writing goes on meanwhile. The copy is compact,
+/// answered by then, and returns when the copy is on the disk, with what it holds. Writing goes on meanwhile. The copy is compact,
 /// needs no other file beside it, and is put in the place of the original to restore it.
 ///
 /// Whoever backs up the storage as well copies the storage first: the log may be ahead of it, never behind.
-pub fn backup(source: &Path, target: &Path) -> Result<(), BackupError> {
+pub fn backup(source: &Path, target: &Path) -> Result<Copied, BackupError> {
     let of_source = |what: String| BackupError::Source { path: source.to_owned(), what };
     let of_target = |what: String| BackupError::Target { path: target.to_owned(), what };
     let name = target.to_str().ok_or_else(|| of_target("its name is not UTF-8".into()))?;
@@ -58,12 +68,23 @@ pub fn backup(source: &Path, target: &Path) -> Result<(), BackupError> {
         .bind::<Text, _>(name)
         .execute(&mut connection)
         .map_err(|error| of_target(error.to_string()))
-        .and_then(|_| sync(target).map_err(|error| of_target(error.to_string())));
+        .and_then(|_| sync(target).map_err(|error| of_target(error.to_string())))
+        .and_then(|()| contents(target).map_err(of_target));
     if copied.is_err() {
         // The failure that led here is the one to report.
         let _ = fs::remove_file(target);
     }
     copied
+}
+
+fn contents(copy: &Path) -> Result<Copied, String> {
+    let mut connection = file::connect(copy).map_err(|error| error.to_string())?;
+    let sqlite = |error: diesel::result::Error| error.to_string();
+    let (identity, _) = file::read_identity(&mut connection)
+        .map_err(sqlite)?
+        .ok_or_else(|| "it does not say which log it is".to_owned())?;
+    let bounds = table::bounds(&mut connection, identity.partitions).map_err(sqlite)?;
+    Ok(Copied { identity, bounds })
 }
 
 fn sync(target: &Path) -> io::Result<()> {

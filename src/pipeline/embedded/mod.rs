@@ -39,7 +39,7 @@ use futures_util::future::ready;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-pub use backup::{BackupError, backup};
+pub use backup::{BackupError, Copied, backup};
 pub use error::OpenError;
 pub use settings::{EmbeddedLogSettings, PARTITIONS_MAX};
 

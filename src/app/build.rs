@@ -1,0 +1,218 @@
+//! Puts the ports together from the settings. With `open.rs` the only place that names adapters.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::lock::{DataLock, LockError};
+use super::{App, Settings};
+use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
+use crate::auth::tickets::MemoryTickets;
+use crate::chat::directory::Directory;
+use crate::chat::receipts::Pending;
+use crate::chat::recent::Recent;
+use crate::config::{Config, ConfigError, MailBackend, Migrate, Provision, SmtpSecurity, secrets};
+use crate::config::{LogBackend, StorageBackend};
+use crate::delivery::Hub;
+use crate::delivery::hub::Limits;
+use crate::delivery::memory::MemoryFanout;
+use crate::domain::Secret;
+use crate::notify::Channel;
+use crate::notify::capture::CaptureChannel;
+use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
+use crate::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError};
+use crate::presence::memory::MemoryPresence;
+use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
+use crate::storage::{Ledger, Storage, StorageError};
+use crate::telemetry::story::Story;
+
+/// Why chatd cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data folder cannot be made or used.
+    #[error("the data folder {path} cannot be used: {source}")]
+    Data {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server uses the data folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A key for tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The public key's file.
+    #[error("auth.jwt_public_key_file cannot be read: {0}")]
+    KeyFile(std::io::Error),
+    /// The database's file.
+    #[error(transparent)]
+    StorageOpen(#[from] StorageOpenError),
+    /// The log's file.
+    #[error(transparent)]
+    LogOpen(#[from] LogOpenError),
+    /// The database and the log do not belong together, or storage is away.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The mail server's settings.
+    #[error(transparent)]
+    Smtp(#[from] SmtpSetupError),
+    /// A backend that this release has no adapter for.
+    #[error("{0} is not in this release")]
+    Missing(&'static str),
+}
+
+/// A chatd that is put together and not yet running.
+pub struct Built {
+    /// The ports.
+    pub app: Arc<App>,
+    /// Where mails go.
+    pub channel: Arc<dyn Channel>,
+    /// To be closed last: writes what is queued.
+    pub log: Arc<EmbeddedLog>,
+    /// Held as long as the process uses the data folder.
+    pub lock: DataLock,
+    /// What an operator should know, in sentences.
+    pub notices: Vec<String>,
+}
+
+/// Opens everything that the settings name. Makes what a first start needs.
+pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
+    make_folder(&config.data)?;
+    let lock = DataLock::take(&config.data)?;
+    let tokens = Arc::new(verifier(config)?);
+    let store = open_storage(config).await?;
+    let log = Arc::new(open_log(config)?);
+    let identity = log.identity();
+    let log_number = store.attach_log(identity).await?;
+    let incarnation = store.incarnation().await?;
+    let story = Arc::new(story);
+    let recent = Recent::default();
+    let limits = Limits { devices: config.limits.devices, mailbox_bytes: config.ws.queue_bytes };
+    let hub = Hub::new(&store.frontier(log_number).await?, limits, observer(&recent, &story));
+    let storage: Arc<dyn Storage> = store.clone();
+    let app = App {
+        storage,
+        log: log.clone(),
+        source: log.clone(),
+        fanout: Arc::new(MemoryFanout::new(Arc::clone(&hub))),
+        hub,
+        presence: Arc::new(MemoryPresence::default()),
+        tokens,
+        tickets: Arc::new(MemoryTickets::new()),
+        directory: Directory::new(store),
+        recent,
+        pending: Pending::default(),
+        health: Default::default(),
+        story,
+        log_number,
+        incarnation,
+        settings: settings(config),
+    };
+    let notices = config.notices().iter().cloned().chain(log.warning().map(str::to_owned)).collect();
+    Ok(Built { app: Arc::new(app), channel: channel(config)?, log, lock, notices })
+}
+
+/// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and
+/// how long it took from being accepted to being handed to the sockets.
+fn observer(recent: &Recent, story: &Arc<Story>) -> crate::delivery::hub::Observer {
+    let (recent, story) = (recent.clone(), Arc::clone(story));
+    let delivery = metrics::histogram!("chatd_delivery_seconds");
+    Box::new(move |event, reached| {
+        recent.stored(event.id, event.seq);
+        story.stored(event, reached);
+        if reached > 0 {
+            delivery.record(crate::domain::Timestamp::now().since(event.at).as_secs_f64());
+        }
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        node: format!("n-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]),
+        provision: config.auth.provision == Provision::Create,
+        grace: config.notify.grace,
+        pong_confirms: config.delivery.pong_confirms,
+        heartbeat: config.ws.heartbeat,
+        stall: config.ws.stall_timeout,
+        bad_json_per_minute: config.limits.bad_json_per_minute,
+        message_bytes_max: config.limits.message_bytes,
+        content_bytes_max: config.limits.content_bytes,
+        data_bytes_max: config.limits.data_bytes,
+        sockets_max: config.limits.sockets,
+        gap_per_conversation: i64::try_from(config.delivery.gap_per_conversation).unwrap_or(i64::MAX),
+        gap_total: i64::try_from(config.delivery.gap_total).unwrap_or(i64::MAX),
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), BuildError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| BuildError::Data { path: path.display().to_string(), source })
+}
+
+fn verifier(config: &Config) -> Result<JwtVerifier, BuildError> {
+    let secret = secrets::jwt_secret(config)?;
+    let public_key_pem = match &config.auth.jwt_public_key_file {
+        Some(path) => Some(fs::read_to_string(path).map_err(BuildError::KeyFile)?),
+        None => None,
+    };
+    Ok(JwtVerifier::new(JwtSettings {
+        secret: secret.map(|secret| Secret::new(secret.expose().clone().into_bytes())),
+        public_key_pem,
+        require_expiry: config.auth.require_expiry,
+        audience: config.auth.audience.clone(),
+        issuer: config.auth.issuer.clone(),
+    })?)
+}
+
+async fn open_storage(config: &Config) -> Result<Arc<SqliteStore>, BuildError> {
+    let StorageBackend::Sqlite { path } = &config.database.backend else {
+        return Err(BuildError::Missing("PostgreSQL"));
+    };
+    let migrate = match config.database.migrate {
+        Migrate::Auto => sqlite::Migrate::Auto,
+        Migrate::Check => sqlite::Migrate::Check,
+    };
+    let readers = u32::try_from(config.database.pool).unwrap_or(1);
+    let settings = SqliteSettings { path: path.clone(), readers, migrate };
+    Ok(Arc::new(SqliteStore::open(settings).await?))
+}
+
+fn open_log(config: &Config) -> Result<EmbeddedLog, BuildError> {
+    let LogBackend::Embedded { path } = &config.log.backend else {
+        return Err(BuildError::Missing("Kafka"));
+    };
+    Ok(EmbeddedLog::open(&EmbeddedLogSettings {
+        path: path.clone(),
+        partitions: config.log.partitions,
+        linger: config.log.linger,
+        ..EmbeddedLogSettings::default()
+    })?)
+}
+
+fn channel(config: &Config) -> Result<Arc<dyn Channel>, BuildError> {
+    match &config.mail.backend {
+        MailBackend::Capture { dir } => {
+            let made = CaptureChannel::new(dir.clone());
+            Ok(Arc::new(made.map_err(|source| BuildError::Data { path: dir.display().to_string(), source })?))
+        }
+        MailBackend::Smtp(smtp) => Ok(Arc::new(SmtpChannel::new(SmtpSettings {
+            host: smtp.host.clone(),
+            port: smtp.port,
+            tls: match smtp.security {
+                SmtpSecurity::Implicit => SmtpTls::Implicit,
+                SmtpSecurity::StartTlsRequired => SmtpTls::Required,
+                SmtpSecurity::StartTlsIfOffered => SmtpTls::Opportunistic,
+            },
+            credentials: smtp.credentials.clone(),
+            ca_file: config.mail.ca_file.clone(),
+            hello_name: config.mail.hello_name.clone(),
+            limit: SmtpSettings::LIMIT,
+        })?)),
+    }
+}

@@ -1,0 +1,117 @@
+//! What is wrong now: alarms by name, for `/ready`, logs and metrics.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Alarms of the owner of the partitions.
+pub const CONSUMER: &str = "consumer";
+/// Alarms of this node's repair by scan.
+pub const REPAIR: &str = "repair";
+
+/// How ready this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Starting: no requests yet.
+    Starting,
+    /// All is well.
+    Ok,
+    /// It works, and something is wrong: see the alarms.
+    Degraded,
+    /// Stopping: no new sockets.
+    Draining,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Starting,
+    Serving,
+    Draining,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    phase: Phase,
+    alarms: BTreeMap<String, String>,
+}
+
+/// The alarms that stand, each by the name of what is concerned (`partition 3`, `storage`).
+#[derive(Debug, Default)]
+pub struct Health(Mutex<Inner>);
+
+impl Health {
+    /// Raises an alarm, or gives it a new reason. Logged once for each reason.
+    pub fn raise(&self, subject: &str, reason: &str) {
+        let mut inner = self.lock();
+        if inner.alarms.get(subject).is_some_and(|known| known == reason) {
+            return;
+        }
+        inner.alarms.insert(subject.to_owned(), reason.to_owned());
+        metrics::gauge!("chatd_alarms").set(inner.alarms.len() as f64);
+        tracing::error!(subject, reason, "alarm: {subject}: {reason}");
+    }
+
+    /// Ends an alarm.
+    pub fn clear(&self, subject: &str) {
+        let mut inner = self.lock();
+        if inner.alarms.remove(subject).is_some() {
+            metrics::gauge!("chatd_alarms").set(inner.alarms.len() as f64);
+            tracing::info!(subject, "well again: {subject}");
+        }
+    }
+
+    /// Requests may come.
+    pub fn serving(&self) {
+        self.lock().phase = Phase::Serving;
+    }
+
+    /// This node is stopping.
+    pub fn draining(&self) {
+        self.lock().phase = Phase::Draining;
+    }
+
+    /// How ready this node is.
+    pub fn readiness(&self) -> Readiness {
+        let inner = self.lock();
+        match inner.phase {
+            Phase::Starting => Readiness::Starting,
+            Phase::Draining => Readiness::Draining,
+            Phase::Serving if inner.alarms.is_empty() => Readiness::Ok,
+            Phase::Serving => Readiness::Degraded,
+        }
+    }
+
+    /// Whether what is stored reaches the sockets without delay, as far as this node knows.
+    pub fn is_delivering(&self) -> bool {
+        let inner = self.lock();
+        ![CONSUMER, REPAIR].iter().any(|subject| inner.alarms.contains_key(*subject))
+    }
+
+    /// The alarms that stand: subject and reason.
+    pub fn alarms(&self) -> Vec<(String, String)> {
+        self.lock().alarms.iter().map(|(subject, reason)| (subject.clone(), reason.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_degrade_and_their_end_restores() {
+        let health = Health::default();
+        assert_eq!(health.readiness(), Readiness::Starting);
+        health.serving();
+        health.raise("partition 3", "the log was replaced");
+        assert_eq!(health.readiness(), Readiness::Degraded);
+        assert_eq!(health.alarms(), [("partition 3".to_owned(), "the log was replaced".to_owned())]);
+        health.clear("partition 3");
+        assert_eq!(health.readiness(), Readiness::Ok);
+        health.draining();
+        assert_eq!(health.readiness(), Readiness::Draining);
+    }
+}

@@ -1,0 +1,90 @@
+//! Keys for tests only: made with openssl for this file, known to everybody who reads it, used nowhere else.
+
+/// RSA of 2048 bits, PKCS #8.
+pub(super) const RSA_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MIIEvwIBADANBgkqhkiG9w0BAQEFAASCBKkwggSlAgEAAoIBAQCpi8nKlc2UwaXT
+E0iq1o+7hcgGmmAA0O+0M6jAuQmHnQdx4p+mTv4ntxvo4KZaCgmPgrnpwTqjvft0
+LFm2/21vj2DN73od7dZnaTUxWOArdxRvdh4WlzgqkaBGkzL16+Vx6B4I1ShX4XKH
+9WAo/iRAKgxDHDyDysdKx1ZYbTRMTGHwUeipo3KU8565TiUaZcatJyVdxLV/zjvT
+xpFKsKAH/P2E9P5cEkzkBP3/FdsP/yvsq0tnuA0CzAit3ey00Dmmx0CGIAo/WOUS
+/owP2MNaZw9NgdvSr9WPS7RU4Fo1wlJgLZ7LjKXImUqjc6SyXmIj2qtLDhThNeZ9
+HIr8Ay+bAgMBAAECggEAKFviwqsrP1RjdV3bR/OATnq3lT7NSJRz4vkDHDFP3+zU
+11rDdzLJlEmlxqcnYjqOcQ+E0uyQ2WaBg3OFPacK9WnzeMIfVx2FEqO8Kk2GO0KC
+5k9/NRB1Kcj1lqc2k8y+FwHSmHapPlYnzc5uwANTPMTlm1oO2657B0VxO+Zu8xQ9
+t9Hdf1W+hGVl3e45icdTeI3HbDqEN5kUvxMZtSnvybP7D3D8wHsfVgqxHLDZbr+E
+dmyY0b6/suln6WzFdLMZWgrFJsYx/eWMUorrJRqYpXkAAhXgMJmismT6YKWOG79F
+dMZBEdLbbIkD5t22rZnKfpyojSWAZ1MfrjCOkV7POQKBgQDrKnVsit1ZcN4kklx7
+fBnddhK0bdmO8ouKkPrVdtxvKB2nQeFWuhcBmA6sjZCmS7ak3vPs4J3u2DazClv3
+qhO0WPp0lheCYtj8/+qBAc4XNf6evNV1RkSuB00609pzGQ9jQFqQ0hJh0r8u1B5K
+ZCnGdQyvSqxFixm8QBbFSSCUMwKBgQC4kRP4GcPPvOi7UWcVOaAD1W39TDU3gEzW
+EL2PLBgtXmUtuRpc/EMGKOsysYsk+IQsaD1VlC3xE/X3U5jy/b9I8DrN5dqFi8mo
+DwVpLChlAUGEIeB462rYkS49J7jv3JrCW5oEVSCMpiai7ffucodo+nWMtsJKQ7bZ
+6nHkSabO+QKBgQCdmQa4hxdwKUO2Hp/74V80GzzNzhBOzBzX7/EpvU5c7/Vvcaci
+B/QDDXRID1cxGux78S5nQOCWgC+oLPkVMNWjtz2hhDSdHMFuS9NMQXlr9LN+je4/
+eaftONd45SEwoUq+qRIIm7/V7vZQ27axBA87AJZPoytwL5g/oHOiIy/CIQKBgQCh
+GhmZJTwzN0zaPKrC7yLKVeEFCSEmifoHnGMp9q4/47ZjW8A0TAlg9hSekjTHl5kf
+ffmTmp0jYm3/bdwCthTi4LYjhS/iA+uIo1vwupej2p3KbRuX0L3ZvZfjz6lwzVnU
+rspYX8nimyD8dMVGQHgL3RsAMYKT+llAC5FQWC2fWQKBgQCAWNarIHIsCk1IcEPH
+X7YCUTbw5TF+Nb+Qr1a2+QA9ZPYh5hVBAn4R8FrTugaBJhqxQrOcNb5FE/dFrGcc
+NHVy5Uqh2zw9WWZEEPsHoFYYaPJligcRqvlM9LdoLbdDDyEz+Tfe6EZ9MXYF9aCG
+1HT+uR4f4l9qkz3qP6DCUXsucA==
+-----END PRIVATE KEY-----";
+
+/// Its public half.
+pub(super) const RSA_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAqYvJypXNlMGl0xNIqtaP
+u4XIBppgANDvtDOowLkJh50HceKfpk7+J7cb6OCmWgoJj4K56cE6o737dCxZtv9t
+b49gze96He3WZ2k1MVjgK3cUb3YeFpc4KpGgRpMy9evlcegeCNUoV+Fyh/VgKP4k
+QCoMQxw8g8rHSsdWWG00TExh8FHoqaNylPOeuU4lGmXGrSclXcS1f84708aRSrCg
+B/z9hPT+XBJM5AT9/xXbD/8r7KtLZ7gNAswIrd3stNA5psdAhiAKP1jlEv6MD9jD
+WmcPTYHb0q/Vj0u0VOBaNcJSYC2ey4ylyJlKo3Oksl5iI9qrSw4U4TXmfRyK/AMv
+mwIDAQAB
+-----END PUBLIC KEY-----";
+
+/// The same in PKCS #1.
+pub(super) const RSA_PUBLIC_PKCS1: &str = "-----BEGIN RSA PUBLIC KEY-----
+MIIBCgKCAQEAqYvJypXNlMGl0xNIqtaPu4XIBppgANDvtDOowLkJh50HceKfpk7+
+J7cb6OCmWgoJj4K56cE6o737dCxZtv9tb49gze96He3WZ2k1MVjgK3cUb3YeFpc4
+KpGgRpMy9evlcegeCNUoV+Fyh/VgKP4kQCoMQxw8g8rHSsdWWG00TExh8FHoqaNy
+lPOeuU4lGmXGrSclXcS1f84708aRSrCgB/z9hPT+XBJM5AT9/xXbD/8r7KtLZ7gN
+AswIrd3stNA5psdAhiAKP1jlEv6MD9jDWmcPTYHb0q/Vj0u0VOBaNcJSYC2ey4yl
+yJlKo3Oksl5iI9qrSw4U4TXmfRyK/AMvmwIDAQAB
+-----END RSA PUBLIC KEY-----";
+
+/// P-256, PKCS #8.
+pub(super) const P256_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgkNku9SMndlDbyNGD
+fK+lAgzU0Hf9Xsu5mwb1GnfQ8aShRANCAASG2qaRGud4U8GIBz080S2P7khAVv0z
+nHwKTNcgkzdK58ihJ7FJ+Vx5yonBAkDZ0zx6O/hIqh4xGFF3TAdyL+42
+-----END PRIVATE KEY-----";
+
+/// Its public half.
+pub(super) const P256_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhtqmkRrneFPBiAc9PNEtj+5IQFb9
+M5x8CkzXIJM3SufIoSexSflcecqJwQJA2dM8ejv4SKoeMRhRd0wHci/uNg==
+-----END PUBLIC KEY-----";
+
+/// Ed25519, PKCS #8.
+pub(super) const ED25519_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIODwNe0yFqwFG979P3vQZyP6jlEdi2l124xUymk4srtu
+-----END PRIVATE KEY-----";
+
+/// Its public half.
+pub(super) const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAMoB+e6o+rUk9lVQmHjnJS/bkbUtxNO1/fAlR2ErfS9g=
+-----END PUBLIC KEY-----";
+
+/// A curve that no accepted algorithm uses.
+pub(super) const P384_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEVaiG9uCu0hlfbrwZDf0P01XXLKl3SJT9
+FajOE9Ci8rvE7e5zHZwBiHhKmYxifCGAOqQGZi1B8WYXMAGXJixJKeUyjN7KC5RB
+5D1haNi+Nn+d+fuFulO6+EcVryy/E74y
+-----END PUBLIC KEY-----";
+
+/// Too small to be safe.
+pub(super) const RSA_1024_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDTAc8iuurxCwfq9ZdTCIDeM8+A
+Uywn0DMUyv/ypCAmMZQ/YAk50Y0EkR5JE4y+HyHtVFW49dlhZJZl+JvEzQIKmfHz
+xcIow6O0FM829AUF13yGcs8NSE97of7YT8dykIR68GqrI6Bi5ScU58Ro8DkdSxH0
+54Qv7HIX7InDP4ugUQIDAQAB
+-----END PUBLIC KEY-----";

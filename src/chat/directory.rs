@@ -1,0 +1,74 @@
+//! Users as this node has read them lately: at most one read a user in 5 s, and the last good answer when
+//! storage is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use crate::domain::{Subject, User, UserId};
+use crate::storage::{StorageError, Users};
+
+/// How long an answer is taken as fresh: an operator's change is seen after this.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long an answer serves while storage is away.
+const STALE: Duration = Duration::from_secs(600);
+/// Users kept at most; about 200 bytes each.
+const USERS_MAX: u64 = 100_000;
+
+#[derive(Clone)]
+struct Known {
+    user: Arc<User>,
+    read_at: Instant,
+}
+
+/// The cache.
+pub struct Directory {
+    users: Arc<dyn Users>,
+    known: Cache<Subject, Known>,
+}
+
+impl Directory {
+    /// A cache in front of storage.
+    pub fn new(users: Arc<dyn Users>) -> Self {
+        let known = Cache::builder().max_capacity(USERS_MAX).time_to_live(STALE).build();
+        Self { users, known }
+    }
+
+    /// The user of an id. Nobody is remembered as absent.
+    pub async fn by_id(&self, id: UserId) -> Result<Option<Arc<User>>, StorageError> {
+        self.by_subject(&Subject::Id(id)).await
+    }
+
+    /// The user of a token's subject.
+    pub async fn by_subject(&self, subject: &Subject) -> Result<Option<Arc<User>>, StorageError> {
+        let known = self.known.get(subject);
+        if let Some(known) = &known
+            && known.read_at.elapsed() < FRESH
+        {
+            return Ok(Some(Arc::clone(&known.user)));
+        }
+        match (self.users.user(subject).await, known) {
+            (Ok(Some(user)), _) => Ok(Some(self.remember(subject, user))),
+            (Ok(None), _) => {
+                self.known.invalidate(subject);
+                Ok(None)
+            }
+            (Err(_), Some(known)) => Ok(Some(known.user)),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Makes the user of a subject where absent, and fills an empty name.
+    pub async fn provision(&self, subject: &Subject, name: Option<&str>) -> Result<Arc<User>, StorageError> {
+        let user = self.users.provision(subject, name).await?;
+        Ok(self.remember(subject, user))
+    }
+
+    fn remember(&self, subject: &Subject, user: User) -> Arc<User> {
+        let user = Arc::new(user);
+        self.known.insert(subject.clone(), Known { user: Arc::clone(&user), read_at: Instant::now() });
+        user
+    }
+}

@@ -1,0 +1,187 @@
+//! Accepting a message: checked, given its id, and durable in the log before anybody is told so. No row is
+//! written here; `apply` does that.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Caller, authorize};
+use crate::app::App;
+use crate::chat::recent::Recall;
+use crate::domain::Subject;
+use crate::domain::{
+    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Offset, Record, RecordBody, Seq,
+    Timestamp, UserId,
+};
+use crate::pipeline::partitioner::partition_of;
+use crate::pipeline::{Entry, Generation, LogError, record};
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A user by id.
+    User(UserId),
+    /// A user of the caller's issuer by the host application's id.
+    External(String),
+    /// A conversation.
+    Conversation(ConversationId),
+}
+
+/// A message to send.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// The sender's own id; made here where absent.
+    pub client_id: Option<ClientId>,
+    /// For whom.
+    pub target: Target,
+    /// What.
+    pub body: MessageBody,
+}
+
+/// The answer to an accepted message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The sender's own id.
+    pub client_id: ClientId,
+    /// The message's id.
+    pub id: MessageId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Its seq, where it is known to be stored already.
+    pub seq: Option<Seq>,
+}
+
+/// A message that passed every check.
+pub enum Prepared {
+    /// To be appended.
+    New {
+        /// The answer once it is durable.
+        accepted: Accepted,
+        /// What to append.
+        entry: Entry,
+        /// Tells its body from another of the same id.
+        fingerprint: u64,
+        /// When it came.
+        since: Instant,
+    },
+    /// Durable already.
+    Retry(Accepted),
+}
+
+/// Checks a message and gives it its id. Reads at most one user, mostly from the cache.
+pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared, Error> {
+    let since = Instant::now();
+    check_size(app, &send.body)?;
+    let conversation = conversation_of(app, caller, &send.target).await?;
+    let client_id = send.client_id.unwrap_or_else(ClientId::random);
+    let id = MessageId::derive(conversation, caller.id(), &client_id);
+    let at = Timestamp::now();
+    let body = RecordBody::Message(send.body);
+    let mut accepted = Accepted { client_id: client_id.clone(), id, conversation, at, seq: None };
+    match app.recent.recall(id, &body) {
+        Recall::Unknown => {}
+        Recall::Retry(known) => {
+            (accepted.at, accepted.seq) = (known.at, known.seq);
+            return Ok(Prepared::Retry(accepted));
+        }
+        Recall::Reused => {
+            let message = "this client_id was used for another message";
+            return Err(Error {
+                code: ErrorCode::ClientIdReused,
+                message: message.into(),
+                field: Some("client_id"),
+            });
+        }
+    }
+    let fingerprint = app.recent.fingerprint(&body);
+    let record = Record { id, client_id, conversation, from: caller.id(), at, body };
+    let partition = partition_of(conversation, app.log.identity().partitions);
+    let entry = Entry { partition, key: conversation, value: record::encode(&record) };
+    Ok(Prepared::New { accepted, entry, fingerprint, since })
+}
+
+/// Appends a prepared message; the future ends when it is durable. Calls keep their order.
+pub fn append(
+    app: &Arc<App>,
+    prepared: Prepared,
+    generation: Generation,
+) -> impl Future<Output = Result<Accepted, Error>> + use<> {
+    let app = Arc::clone(app);
+    let (accepted, appending) = match prepared {
+        Prepared::Retry(accepted) => (accepted, None),
+        Prepared::New { accepted, entry, fingerprint, since } => {
+            (accepted, Some((app.log.append(entry, generation), fingerprint, since)))
+        }
+    };
+    async move {
+        if let Some((appending, fingerprint, since)) = appending {
+            let appended = appending.await;
+            tell_health(&app, &appended);
+            appended?;
+            app.recent.accepted(accepted.id, fingerprint, accepted.at);
+            app.story.accepted(accepted.id, since);
+            metrics::counter!("chatd_accepted_total").increment(1);
+            metrics::histogram!("chatd_accept_seconds").record(since.elapsed());
+        }
+        Ok(accepted)
+    }
+}
+
+/// A log that takes nothing is an operator's matter too, and ends with the next message that it takes.
+fn tell_health(app: &App, appended: &Result<Offset, LogError>) {
+    match appended {
+        Ok(_) => app.health.clear("log"),
+        Err(error @ (LogError::Unavailable(_) | LogError::Corrupt(_))) => {
+            app.health.raise("log", &error.to_string());
+        }
+        Err(_) => {}
+    }
+}
+
+/// Both at once, for a caller with one message.
+pub async fn send(app: &Arc<App>, caller: &Caller, message: Send) -> Result<Accepted, Error> {
+    let generation = app.log.generation();
+    let prepared = prepare(app, caller, message).await?;
+    append(app, prepared, generation).await
+}
+
+fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
+    let too_large = |field: &'static str, found: usize, max: usize| Error {
+        code: ErrorCode::TooLarge,
+        message: format!("{field} has {found} bytes, {max} at most"),
+        field: Some(field),
+    };
+    let (found, max) = (body.content.as_str().len(), app.settings.content_bytes_max);
+    if found > max {
+        return Err(too_large("content", found, max));
+    }
+    let (found, max) =
+        (body.data.as_ref().map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
+    if found > max {
+        return Err(too_large("data", found, max));
+    }
+    Ok(())
+}
+
+async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {
+    let recipient = match target {
+        Target::User(id) => app.directory.by_id(*id).await?,
+        Target::External(id) => {
+            let subject = Subject::External { issuer: caller.issuer.clone(), id: id.clone() };
+            app.directory.by_subject(&subject).await?
+        }
+        Target::Conversation(conversation) => {
+            let member = authorize::member(caller.id(), *conversation)?;
+            match conversation.peer_of(member.user()) {
+                Some(peer) => app.directory.by_id(peer).await?,
+                None => return Err(Error::not_found()),
+            }
+        }
+    };
+    let unknown = || Error::new(ErrorCode::UnknownRecipient, "nobody here has that id");
+    let recipient = recipient.filter(|user| !user.disabled).ok_or_else(unknown)?;
+    ConversationId::dm(caller.id(), recipient.id).map_err(|error| Error::invalid("to", error.0))
+}

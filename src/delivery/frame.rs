@@ -1,0 +1,121 @@
+//! The frames of events, rejections and receipts as clients see them (protocol.md section 3), encoded once
+//! for all who get the same.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::domain::{
+    ClientId, ConversationId, Event, MessageBody, MessageId, RecordBody, Rejection, Seq, Timestamp, UserId,
+};
+use crate::storage::Receipt;
+
+/// A stored message, as the sender's devices (`client_id`) and the others see it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct MessageFrame<'a> {
+    /// Always `message`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The conversation.
+    #[schema(value_type = String, example = "dm-1-2")]
+    pub conversation: ConversationId,
+    /// Its place in the conversation.
+    #[schema(value_type = i64)]
+    pub seq: Seq,
+    /// The message's id.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: MessageId,
+    /// The sender.
+    #[schema(value_type = i64)]
+    pub from: UserId,
+    /// The recipient, in a two-person conversation.
+    #[schema(value_type = Option<i64>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<UserId>,
+    /// The text.
+    pub content: &'a str,
+    /// The application's own data.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a crate::domain::Data>,
+    /// The message that it answers.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<MessageId>,
+    /// The sender's own id, on the sender's devices.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<&'a ClientId>,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+impl<'a> MessageFrame<'a> {
+    /// The frame of an event for one who sees it.
+    pub fn new(event: &'a Event, viewer: UserId) -> Self {
+        let RecordBody::Message(MessageBody { content, data, reply_to }) = &event.body;
+        Self {
+            kind: "message",
+            conversation: event.conversation,
+            seq: event.seq,
+            id: event.id,
+            from: event.from,
+            to: event.conversation.peer_of(event.from),
+            content: content.as_str(),
+            data: data.as_ref(),
+            reply_to: *reply_to,
+            client_id: (viewer == event.from).then_some(&event.client_id),
+            at: event.at,
+        }
+    }
+}
+
+/// The frame of an event for one who sees it.
+pub fn event(event: &Event, viewer: UserId) -> Bytes {
+    encode(&MessageFrame::new(event, viewer))
+}
+
+/// `rejected`, for the sender.
+pub fn rejected(rejection: &Rejection) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        conversation: ConversationId,
+        id: MessageId,
+        client_id: &'a ClientId,
+        code: &'static str,
+    }
+    encode(&Frame {
+        kind: "rejected",
+        conversation: rejection.conversation,
+        id: rejection.id,
+        client_id: &rejection.client_id,
+        code: rejection.code.as_str(),
+    })
+}
+
+/// `receipt`, for every member.
+pub fn receipt(receipt: &Receipt) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        conversation: ConversationId,
+        user: UserId,
+        delivered: Seq,
+        read: Seq,
+    }
+    encode(&Frame {
+        kind: "receipt",
+        conversation: receipt.conversation,
+        user: receipt.user,
+        delivered: receipt.delivered,
+        read: receipt.read,
+    })
+}
+
+/// A frame as JSON text. Frames hold strings, numbers and JSON that was parsed before: nothing in them fails.
+pub fn encode<T: Serialize>(frame: &T) -> Bytes {
+    Bytes::from(serde_json::to_vec(frame).unwrap_or_default())
+}

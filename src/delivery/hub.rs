@@ -1,0 +1,296 @@
+//! The sockets of this node, and how far it has heard of each partition. The one owner of both.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::mailbox::{Eviction, Item, Mailbox};
+use super::track::{Heard, Track};
+use super::{Publication, frame};
+use crate::domain::{ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, UserId};
+use crate::storage::Receipt;
+
+/// Told of each event that this node hears of: the event, and how many sockets of others got it.
+pub type Observer = Box<dyn Fn(&Event, usize) + Send + Sync>;
+
+/// What one user may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sockets; one more replaces the oldest.
+    pub devices: usize,
+    /// Bytes of frames that may wait for a socket (protocol.md, close code 4430).
+    pub mailbox_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { devices: 8, mailbox_bytes: 256 * 1024 }
+    }
+}
+
+/// This node's sockets.
+pub struct Hub {
+    log: LogNumber,
+    limits: Limits,
+    tracks: Mutex<Vec<Track>>,
+    /// What `tracks` know, to be read while a publication is put into the mailboxes: see `heard`.
+    known: Box<[AtomicI64]>,
+    users: Mutex<HashMap<UserId, Vec<Device>>>,
+    doubt: Notify,
+    observer: Observer,
+}
+
+struct Device {
+    name: Option<String>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// A socket's place in the hub, given up when it is dropped.
+pub struct Attachment {
+    hub: Arc<Hub>,
+    user: UserId,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Attachment {
+    /// What arrives for this socket.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.hub.detach(self.user, &self.mailbox);
+    }
+}
+
+impl Hub {
+    /// A hub that needs no delivery of what `known` covers: nobody is connected yet, and who connects reads
+    /// storage first.
+    pub fn new(known: &Frontier, limits: Limits, observer: Observer) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            log: known.log,
+            limits,
+            known: known.offsets.iter().map(|offset| AtomicI64::new(*offset)).collect(),
+            tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
+            users: Mutex::default(),
+            doubt: Notify::new(),
+            observer,
+        })
+    }
+
+    /// Gives a socket its mailbox. From now on everything that this node hears of for the user is put in.
+    /// The same device replaces itself, and one device more than allowed replaces the oldest.
+    pub fn attach(self: &Arc<Self>, user: UserId, device: Option<String>) -> Attachment {
+        let mailbox = Arc::new(Mailbox::new(self.limits.mailbox_bytes));
+        let mut users = lock(&self.users);
+        let devices = users.entry(user).or_default();
+        let same =
+            device.as_ref().and_then(|name| devices.iter().position(|d| d.name.as_ref() == Some(name)));
+        let leaves = same.or_else(|| (devices.len() >= self.limits.devices).then_some(0));
+        if let Some(index) = leaves {
+            devices.remove(index).mailbox.evict(Eviction::Replaced);
+        }
+        devices.push(Device { name: device, mailbox: Arc::clone(&mailbox) });
+        drop(users);
+        Attachment { hub: Arc::clone(self), user, mailbox }
+    }
+
+    fn detach(&self, user: UserId, mailbox: &Arc<Mailbox>) {
+        let mut users = lock(&self.users);
+        if let Some(devices) = users.get_mut(&user) {
+            devices.retain(|device| !Arc::ptr_eq(&device.mailbox, mailbox));
+            if devices.is_empty() {
+                users.remove(&user);
+            }
+        }
+    }
+
+    /// How many sockets this node holds.
+    pub fn sockets(&self) -> usize {
+        lock(&self.users).values().map(Vec::len).sum()
+    }
+
+    /// Which log this node follows.
+    pub fn log(&self) -> LogNumber {
+        self.log
+    }
+
+    /// Where storage and mailboxes meet: everything that this frontier covers has been put into the mailboxes
+    /// before this call, and everything beyond is put there after it. Waits for a publication that is being put:
+    /// a socket attached, or a mailbox begun anew, in the middle of it has missed a part that is not covered yet.
+    pub fn frontier(&self) -> Frontier {
+        let offsets = lock(&self.tracks).iter().map(Track::known).collect();
+        Frontier { log: self.log, offsets }
+    }
+
+    /// Everything that this frontier covers has been put into the mailboxes before this call; more may have been.
+    /// Waits for nothing.
+    pub fn heard(&self) -> Frontier {
+        let offsets = self.known.iter().map(|offset| offset.load(Ordering::Acquire)).collect();
+        Frontier { log: self.log, offsets }
+    }
+
+    /// Takes a publication in; a hole in it wakes `doubted`.
+    pub fn receive(&self, publication: &Publication) {
+        if publication.log != self.log {
+            return;
+        }
+        let now = Instant::now();
+        let mut tracks = lock(&self.tracks);
+        let Some(track) = tracks.get_mut(publication.partition as usize) else { return };
+        match track.hear(publication.prev, publication.through, now) {
+            Heard::Above(known) => {
+                // The frontier moves only when the mailboxes have it: see `frontier`.
+                self.put(&publication.outcomes, known);
+                track.delivered(publication.through, now);
+                if let Some(known) = self.known.get(publication.partition as usize) {
+                    known.store(track.known(), Ordering::Release);
+                }
+            }
+            Heard::Old => {}
+            Heard::Hole => self.doubt.notify_one(),
+        }
+    }
+
+    /// Partitions whose owner has been silent, and from where each is to be scanned.
+    pub fn silent(&self) -> Vec<(Partition, Offset)> {
+        let now = Instant::now();
+        let tracks = lock(&self.tracks);
+        (0..).zip(tracks.iter()).filter(|(_, t)| t.is_silent(now)).map(|(p, t)| (p, t.known())).collect()
+    }
+
+    /// Waits until a publication left a hole.
+    pub async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Tells the members of two-person conversations about moved cursors.
+    pub fn receipts(&self, receipts: &[Receipt]) {
+        let users = lock(&self.users);
+        for receipt in receipts {
+            let mut encoded: Option<Bytes> = None;
+            for member in members(receipt.conversation) {
+                for device in users.get(&member).into_iter().flatten() {
+                    let frame = encoded.get_or_insert_with(|| frame::receipt(receipt));
+                    device.mailbox.push(Item::Signal(frame.clone()));
+                }
+            }
+        }
+    }
+
+    fn put(&self, outcomes: &[Outcome], known: Offset) {
+        let users = lock(&self.users);
+        for outcome in outcomes.iter().filter(|outcome| outcome.position().offset > known) {
+            match outcome {
+                Outcome::Stored(event) => {
+                    let mut reached = 0;
+                    for member in members(event.conversation) {
+                        let count = put_event(users.get(&member), event, member);
+                        reached += if member == event.from { 0 } else { count };
+                    }
+                    (self.observer)(event, reached);
+                }
+                Outcome::Rejected(rejection) => {
+                    let Some(devices) = users.get(&rejection.from) else { continue };
+                    let frame = frame::rejected(rejection);
+                    for device in devices {
+                        device
+                            .mailbox
+                            .push(Item::Rejected { position: rejection.position, frame: frame.clone() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn put_event(devices: Option<&Vec<Device>>, event: &Event, viewer: UserId) -> usize {
+    let Some(devices) = devices else { return 0 };
+    let frame = frame::event(event, viewer);
+    for device in devices {
+        device.mailbox.push(Item::Event {
+            position: event.position,
+            conversation: event.conversation,
+            seq: event.seq,
+            frame: frame.clone(),
+        });
+    }
+    devices.len()
+}
+
+fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
+    let pair = match conversation {
+        ConversationId::Dm(low, high) => Some([low, high]),
+        ConversationId::Group(_) => None,
+    };
+    pair.into_iter().flatten()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ClientId, Content, MessageBody, MessageId, Position, RecordBody, Seq, Timestamp};
+
+    fn event(offset: Offset) -> Event {
+        let (from, to) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let conversation = ConversationId::dm(from, to).unwrap();
+        let client_id = ClientId::new("c").unwrap();
+        Event {
+            conversation,
+            seq: Seq(offset + 1),
+            position: Position { log: LogNumber(1), offset, partition: 0 },
+            id: MessageId::derive(conversation, from, &client_id),
+            client_id,
+            from,
+            at: Timestamp(0),
+            body: RecordBody::Message(MessageBody {
+                content: Content::new("x").unwrap(),
+                data: None,
+                reply_to: None,
+            }),
+        }
+    }
+
+    /// Who attaches while a publication is under way reads storage up to the frontier, and has the rest in the
+    /// mailbox: two threads run into each other until every way of it was likely met.
+    #[test]
+    fn nothing_lies_between_the_frontier_and_the_mailbox() {
+        let known = Frontier::nothing(LogNumber(1), 1);
+        let limits = Limits { mailbox_bytes: 1 << 30, ..Limits::default() };
+        let hub = Hub::new(&known, limits, Box::new(|_, _| ()));
+        let publisher = Arc::clone(&hub);
+        let publishing = std::thread::spawn(move || {
+            for offset in 0..20_000 {
+                let outcomes = Arc::new([Outcome::Stored(event(offset))]);
+                let (log, prev) = (LogNumber(1), offset - 1);
+                publisher.receive(&Publication { log, partition: 0, prev, through: offset, outcomes });
+            }
+        });
+        while !publishing.is_finished() {
+            let attachment = hub.attach(UserId::new(2).unwrap(), None);
+            let until = hub.frontier().offset(0);
+            let mut next = until + 1;
+            while next == until + 1 && !publishing.is_finished() {
+                for item in attachment.mailbox().take(usize::MAX).items {
+                    let Item::Event { position, .. } = item else { continue };
+                    if position.offset > until {
+                        assert_eq!(position.offset, next, "attached with {until} known");
+                        next += 1;
+                    }
+                }
+            }
+        }
+        publishing.join().unwrap();
+    }
+}

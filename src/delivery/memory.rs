@@ -1,0 +1,35 @@
+//! Fan-out within one process: straight into the hub.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Fanout, FanoutError, Hub, Publication};
+use crate::storage::Receipt;
+
+/// Publishes to the one hub there is. Never fails, loses nothing.
+pub struct MemoryFanout {
+    hub: Arc<Hub>,
+}
+
+impl MemoryFanout {
+    /// Fan-out into this hub.
+    pub fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+}
+
+#[async_trait]
+impl Fanout for MemoryFanout {
+    async fn publish(&self, publications: Vec<Publication>) -> Result<(), FanoutError> {
+        for publication in &publications {
+            self.hub.receive(publication);
+        }
+        Ok(())
+    }
+
+    async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError> {
+        self.hub.receipts(&receipts);
+        Ok(())
+    }
+}

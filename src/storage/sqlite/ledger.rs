@@ -1,0 +1,203 @@
+//! `Ledger` on SQLite.
+
+use async_trait::async_trait;
+use diesel::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use super::SqliteStore;
+use super::apply;
+use super::connection::{durably, immediately};
+use super::error::Fault;
+use super::rows;
+use super::statement::statement;
+use crate::domain::{Frontier, LogNumber, Offset, Partition, Timestamp};
+use crate::pipeline::LogIdentity;
+use crate::storage::{Applied, Batch, Claim, Ledger, StorageError};
+
+/// Rows that one step of `prune` deletes, so that it never holds up what arrives for long.
+const PRUNE_ROWS: i64 = 1_000;
+
+#[async_trait]
+impl Ledger for SqliteStore {
+    async fn incarnation(&self) -> Result<Uuid, StorageError> {
+        self.read(|conn| {
+            let rows = select_incarnation(conn)?;
+            let (bytes,) = rows.first().ok_or_else(|| Fault::refused("a database without its identity"))?;
+            rows::uuid(bytes)
+        })
+        .await
+    }
+
+    async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError> {
+        self.write(move |conn| durably(conn, |conn| attach(conn, identity))).await
+    }
+
+    async fn claim(&self, log: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError> {
+        let partitions = partitions.to_vec();
+        self.write(move |conn| {
+            durably(conn, |conn| {
+                for partition in &partitions {
+                    grow_epoch(conn, log.0, i64::from(*partition))?;
+                }
+                claims(conn, log, &partitions)
+            })
+        })
+        .await
+    }
+
+    async fn claims(&self, log: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError> {
+        let partitions = partitions.to_vec();
+        self.read(move |conn| claims(conn, log, &partitions)).await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<Vec<Applied>, StorageError> {
+        self.write(move |conn| immediately(conn, |conn| apply::apply(conn, batch))).await
+    }
+
+    async fn mark_published(
+        &self,
+        log: LogNumber,
+        partition: Partition,
+        epoch: i64,
+        published: Offset,
+    ) -> Result<(), StorageError> {
+        self.write(move |conn| {
+            immediately(conn, |conn| {
+                move_published(conn, published, log.0, i64::from(partition), epoch)?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn frontier(&self, log: LogNumber) -> Result<Frontier, StorageError> {
+        self.read(move |conn| frontier(conn, log)).await
+    }
+
+    async fn make_durable(&self, log: LogNumber) -> Result<Frontier, StorageError> {
+        let frontier = self
+            .write(move |conn| {
+                durably(conn, |conn| {
+                    mark_durable(conn, Timestamp::now().0)?;
+                    frontier(conn, log)
+                })
+            })
+            .await?;
+        self.checkpoint().await?;
+        Ok(frontier)
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, StorageError> {
+        let mut deleted = 0;
+        for step in [delete_rejections, delete_mails] {
+            loop {
+                let rows = self
+                    .write(move |conn| immediately(conn, |conn| Ok(step(conn, before.0, PRUNE_ROWS)?)))
+                    .await?;
+                deleted += u64::try_from(rows).unwrap_or(u64::MAX);
+                if i64::try_from(rows).unwrap_or(i64::MAX) < PRUNE_ROWS {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+fn attach(conn: &mut SqliteConnection, identity: LogIdentity) -> Result<LogNumber, Fault> {
+    let found = identity.id;
+    if let Some((number, id, partitions)) = select_log(conn)?.pop() {
+        let expected = rows::uuid(&id)?;
+        if expected != found {
+            return Err(StorageError::ForeignLog { expected, found }.into());
+        }
+        if partitions != i64::from(identity.partitions) {
+            return Err(Fault::refused(format_args!(
+                "the message log {found} has {} partitions and had {partitions}: their number never changes",
+                identity.partitions
+            )));
+        }
+        return Ok(LogNumber(number));
+    }
+    let number = LogNumber(1);
+    insert_log(conn, number.0, found.as_bytes(), i64::from(identity.partitions), Timestamp::now().0)?;
+    for partition in 0..identity.partitions {
+        insert_partition(conn, number.0, i64::from(partition))?;
+    }
+    Ok(number)
+}
+
+fn claims(
+    conn: &mut SqliteConnection,
+    log: LogNumber,
+    partitions: &[Partition],
+) -> Result<Vec<Claim>, Fault> {
+    partitions
+        .iter()
+        .map(|&partition| {
+            let rows = select_claim(conn, log.0, i64::from(partition))?;
+            let (epoch, next_offset, published, digest) = rows.into_iter().next().ok_or_else(|| {
+                Fault::refused(format_args!("the message log has no partition {partition}"))
+            })?;
+            let last_digest = digest.as_deref().map(rows::uuid).transpose()?;
+            Ok(Claim { partition, epoch, next_offset, published, last_digest })
+        })
+        .collect()
+}
+
+/// How far each partition has been applied.
+pub(super) fn frontier(conn: &mut SqliteConnection, log: LogNumber) -> Result<Frontier, Fault> {
+    let offsets = select_offsets(conn, log.0)?.into_iter().map(|(next,)| next - 1).collect();
+    Ok(Frontier { log, offsets })
+}
+
+statement!(fn select_incarnation() -> (Vec<u8>,) = "SELECT incarnation FROM deployment");
+
+statement!(
+    fn select_log() -> (i32, Vec<u8>, i64) =
+        "SELECT number, log_id, partitions FROM logs ORDER BY number DESC LIMIT 1"
+);
+
+statement!(
+    fn insert_log(number: i32, id: &'a [u8], partitions: i64, now: i64) =
+        "INSERT INTO logs (number, log_id, partitions, attached_at) VALUES (?, ?, ?, ?)"
+);
+
+statement!(
+    fn insert_partition(log: i32, partition: i64) =
+        "INSERT INTO log_partitions (log_number, partition) VALUES (?, ?)"
+);
+
+statement!(
+    fn grow_epoch(log: i32, partition: i64) =
+        "UPDATE log_partitions SET epoch = epoch + 1 WHERE log_number = ? AND partition = ?"
+);
+
+statement!(
+    fn select_claim(log: i32, partition: i64) -> (i64, i64, i64, Option<Vec<u8>>) =
+        "SELECT epoch, next_offset, published, last_digest FROM log_partitions
+         WHERE log_number = ? AND partition = ?"
+);
+
+statement!(
+    fn move_published(published: i64, log: i32, partition: i64, epoch: i64) =
+        "UPDATE log_partitions SET published = max(published, min(?, next_offset - 1))
+         WHERE log_number = ? AND partition = ? AND epoch = ?"
+);
+
+statement!(
+    fn select_offsets(log: i32) -> (i64,) =
+        "SELECT next_offset FROM log_partitions WHERE log_number = ? ORDER BY partition"
+);
+
+statement!(fn mark_durable(now: i64) = "UPDATE deployment SET durable_at = ?");
+
+statement!(
+    fn delete_rejections(before: i64, rows: i64) =
+        "DELETE FROM rejections WHERE id IN (SELECT id FROM rejections WHERE stored_at < ? LIMIT ?)"
+);
+
+statement!(
+    fn delete_mails(before: i64, rows: i64) =
+        "DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE settled_at < ? LIMIT ?)"
+);

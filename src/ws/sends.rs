@@ -1,0 +1,146 @@
+//! A socket's messages on their way into the log, in the order sent. One is checked at a time, many are in
+//! flight; when one fails for want of a dependency, those behind it fail too.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+
+use super::protocol::Ref;
+use crate::app::App;
+use crate::chat::send::{self, Accepted, Prepared};
+use crate::chat::{Caller, send::Send};
+use crate::domain::{ClientId, Error, ErrorCode};
+use crate::pipeline::{Generation, LogError};
+
+/// Messages of one socket on their way at most; beyond that the socket is not read.
+pub const IN_FLIGHT_MAX: usize = 256;
+
+/// What became of a message.
+pub struct Settled {
+    /// The frame's mark.
+    pub mark: Ref,
+    /// The sender's own id, where it gave one.
+    pub client_id: Option<ClientId>,
+    /// Durable, or not taken.
+    pub result: Result<Accepted, Error>,
+}
+
+struct Waiting {
+    mark: Ref,
+    client_id: Option<ClientId>,
+    send: Send,
+}
+
+type Preparing = (Ref, Option<ClientId>, Pin<Box<dyn Future<Output = Result<Prepared, Error>>>>);
+
+/// The messages of one socket.
+pub struct Sends {
+    app: Arc<App>,
+    waiting: VecDeque<Waiting>,
+    preparing: Option<Preparing>,
+    appending: FuturesOrdered<LocalBoxFuture<'static, Settled>>,
+    settled: VecDeque<Settled>,
+    /// The log's generation when the first of those in flight was sent.
+    generation: Generation,
+}
+
+impl Sends {
+    /// None yet.
+    pub fn new(app: Arc<App>) -> Self {
+        let generation = app.log.generation();
+        Self {
+            app,
+            waiting: VecDeque::new(),
+            preparing: None,
+            appending: FuturesOrdered::new(),
+            settled: VecDeque::new(),
+            generation,
+        }
+    }
+
+    /// How many are on their way.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.preparing.is_some()) + self.appending.len() + self.settled.len()
+    }
+
+    /// Whether none is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a message.
+    pub fn push(&mut self, mark: Ref, send: Send, caller: &Caller) {
+        if self.is_empty() {
+            self.generation = self.app.log.generation();
+        }
+        self.waiting.push_back(Waiting { mark, client_id: send.client_id.clone(), send });
+        self.prepare(caller);
+    }
+
+    /// The next answer; pends while nothing is on its way. Cancel-safe.
+    pub async fn next(&mut self, caller: &Caller) -> Settled {
+        loop {
+            self.prepare(caller);
+            if let Some(settled) = self.settled.pop_front() {
+                return settled;
+            }
+            let Self { preparing, appending, .. } = self;
+            match (preparing.as_mut(), appending.is_empty()) {
+                (None, true) => std::future::pending().await,
+                (None, false) => {
+                    if let Some(settled) = appending.next().await {
+                        return settled;
+                    }
+                }
+                (Some((.., future)), true) => {
+                    let prepared = future.as_mut().await;
+                    self.prepared(prepared);
+                }
+                (Some((.., future)), false) => tokio::select! {
+                    prepared = future.as_mut() => self.prepared(prepared),
+                    settled = appending.next() => if let Some(settled) = settled { return settled },
+                },
+            }
+        }
+    }
+
+    /// Begins to check the first that waits, unless one is being checked.
+    fn prepare(&mut self, caller: &Caller) {
+        if self.preparing.is_some() {
+            return;
+        }
+        let Some(Waiting { mark, client_id, send }) = self.waiting.pop_front() else { return };
+        let (app, caller) = (Arc::clone(&self.app), caller.clone());
+        let future = Box::pin(async move { send::prepare(&app, &caller, send).await });
+        self.preparing = Some((mark, client_id, future));
+    }
+
+    fn prepared(&mut self, prepared: Result<Prepared, Error>) {
+        let Some((mark, client_id, _)) = self.preparing.take() else { return };
+        match prepared {
+            Ok(prepared) => {
+                let appending = send::append(&self.app, prepared, self.generation);
+                self.appending
+                    .push_back(Box::pin(async move { Settled { mark, client_id, result: appending.await } }));
+            }
+            Err(error) => {
+                let behind = error.code == ErrorCode::Unavailable;
+                self.settled.push_back(Settled { mark, client_id, result: Err(error) });
+                if behind {
+                    self.fail_waiting();
+                }
+            }
+        }
+    }
+
+    /// What waits behind a message whose fate is open must not overtake it.
+    fn fail_waiting(&mut self) {
+        for Waiting { mark, client_id, .. } in std::mem::take(&mut self.waiting) {
+            self.settled.push_back(Settled { mark, client_id, result: Err(LogError::Behind.into()) });
+        }
+    }
+}

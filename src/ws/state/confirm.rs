@@ -1,0 +1,107 @@
+//! What this device was given and has confirmed, and the pings that ask it: pure.
+//!
+//! One ping at a time is under way. It covers what was written before it; its pong confirms just that. The same
+//! pings are the heartbeat.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::Instant;
+
+use super::Action;
+use crate::domain::{ConversationId, Seq};
+use crate::ws::close::Close;
+
+/// Pings for confirmation come at most so often.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// Conversations whose highest seq is remembered; for others storage is asked.
+const HIGHEST_MAX: usize = 64;
+
+type Range = (Seq, Seq);
+
+#[derive(Debug)]
+struct Ping {
+    payload: [u8; 8],
+    sent: Instant,
+    covers: HashMap<ConversationId, Range>,
+}
+
+/// The confirmation of one socket.
+#[derive(Debug)]
+pub struct Confirm {
+    by_pong: bool,
+    heartbeat: Duration,
+    given: HashMap<ConversationId, Range>,
+    highest: HashMap<ConversationId, Seq>,
+    ping: Option<Ping>,
+    last_ping: Instant,
+}
+
+impl Confirm {
+    pub(super) fn new(by_pong: bool, heartbeat: Duration, now: Instant) -> Self {
+        let (given, highest) = (HashMap::new(), HashMap::new());
+        Self { by_pong, heartbeat, given, highest, ping: None, last_ping: now }
+    }
+
+    /// Events (or a gap) `from..=to` were written.
+    pub(super) fn given(&mut self, conversation: ConversationId, from: Seq, to: Seq) {
+        if self.highest.len() >= HIGHEST_MAX && !self.highest.contains_key(&conversation) {
+            self.highest.clear();
+        }
+        let highest = self.highest.entry(conversation).or_default();
+        *highest = to.max(*highest);
+        if !self.by_pong {
+            return;
+        }
+        let range = self.given.entry(conversation).or_insert((from, to));
+        if from <= range.1.next() {
+            *range = (range.0.min(from), range.1.max(to));
+        } else {
+            // Not a continuation: the earlier range stays unconfirmed, which costs a mail, not a message.
+            *range = (from, to);
+        }
+    }
+
+    /// The highest seq of a conversation that this socket was given lately; 0 where none is remembered.
+    pub(super) fn highest(&self, conversation: ConversationId) -> Seq {
+        self.highest.get(&conversation).copied().unwrap_or_default()
+    }
+
+    /// A pong came: one that answers the ping under way confirms what that covers, any other nothing.
+    pub(super) fn ponged(&mut self, payload: &[u8], actions: &mut Vec<Action>) {
+        if let Some(ping) = self.ping.take_if(|ping| ping.payload == payload) {
+            let confirmed = ping.covers.into_iter();
+            actions.extend(
+                confirmed.map(|(conversation, (from, to))| Action::Delivered(conversation, from, to)),
+            );
+            if self.given.is_empty() {
+                // What a burst has grown is given back.
+                self.given = HashMap::new();
+            }
+        }
+    }
+
+    /// When a ping is due, or overdue for its pong.
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.ping {
+            Some(ping) => ping.sent + 2 * self.heartbeat,
+            None if self.given.is_empty() => self.last_ping + self.heartbeat,
+            None => self.last_ping + PING_EVERY.min(self.heartbeat),
+        }
+    }
+
+    pub(super) fn pass_time(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if now < self.deadline() {
+            return;
+        }
+        if self.ping.is_some() {
+            actions.push(Action::Close(Close::silent()));
+            return;
+        }
+        let payload: [u8; 8] = rand::rng().random();
+        self.ping = Some(Ping { payload, sent: now, covers: std::mem::take(&mut self.given) });
+        self.last_ping = now;
+        actions.push(Action::Ping(payload));
+    }
+}

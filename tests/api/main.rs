@@ -1,0 +1,12 @@
+//! REST as clients meet it: real sockets, the embedded adapters.
+
+#![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
+
+mod answers;
+mod client;
+mod conversations;
+mod errors;
+mod operations;
+mod raw;
+mod sending;
+mod server;

@@ -1,0 +1,244 @@
+//! Pairs of people who write to each other all the time, and what they saw.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use chatd::cli::bench::checker::{Checker, Device};
+use chatd::domain::{ConversationId, MessageId, UserId};
+use tokio::task::JoinSet;
+
+use crate::history;
+use crate::judge::{self, Seen, Trace};
+use crate::person::Person;
+use crate::support;
+
+/// Everything that is waited for comes within this, also in a debug build on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Pairs of people; both of a pair send.
+    pub pairs: u32,
+    /// The time between two messages of one person.
+    pub period: Duration,
+    /// Messages of one person that may wait for their answers.
+    pub window: usize,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// The first person's id; the others follow.
+    pub first: i64,
+}
+
+impl Pace {
+    /// 20 people, some 300 messages a second, and none waits for another's answer.
+    pub const BUSY: Self =
+        Self { pairs: 10, period: Duration::from_millis(66), window: usize::MAX, bytes: 100, first: 1 };
+}
+
+/// What everybody shares.
+pub struct World {
+    pub pace: Pace,
+    /// Where the server is.
+    pub address: String,
+    /// Grows with each server.
+    epoch: AtomicU32,
+    /// No new messages.
+    quiet: AtomicBool,
+    /// Everybody goes home.
+    over: AtomicBool,
+    record: Mutex<Record>,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Record {
+    pub trace: Trace,
+    pub checker: Checker,
+    /// The content of each message, by its id.
+    contents: HashMap<MessageId, String>,
+    /// The messages that have their `accepted`, or `rejected`.
+    answered: HashSet<MessageId>,
+    /// `accepted` on sockets that were opened in an epoch, and when the first came.
+    pub accepted: BTreeMap<u32, (u64, Instant)>,
+    /// Sockets with a `hello`, by epoch.
+    pub greeted: BTreeMap<u32, u32>,
+    /// Each person's last cursor, for those who have one.
+    pub cursors: HashMap<Device, String>,
+    /// Codes of errors to messages, and how often.
+    pub errors: BTreeMap<String, u64>,
+    /// `closing`, and the close code after it.
+    pub farewells: Vec<Farewell>,
+    /// What must not be: a wrong content, an error without a message, a strange frame.
+    pub wrong: Vec<String>,
+}
+
+/// How a socket ended.
+#[derive(Debug, Clone)]
+pub struct Farewell {
+    pub epoch: u32,
+    /// The frame `closing`, where one came.
+    pub closing: Option<serde_json::Value>,
+    /// 1006 where the socket just broke.
+    pub code: u16,
+    /// When.
+    pub at: Instant,
+}
+
+impl World {
+    fn new(pace: Pace, address: &str) -> Self {
+        let mut record = Record::default();
+        for pair in 0..pace.pairs {
+            let (one, other) = Self::pair(&pace, pair);
+            let conversation = ConversationId::dm(one, other).unwrap();
+            record.trace.watchers.extend([one, other].map(|user| (device(user), conversation)));
+        }
+        record.checker = judge::checker(&record.trace.watchers);
+        Self {
+            pace,
+            address: address.to_owned(),
+            epoch: AtomicU32::new(0),
+            quiet: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            record: Mutex::new(record),
+        }
+    }
+
+    fn pair(pace: &Pace, pair: u32) -> (UserId, UserId) {
+        let first = pace.first + 2 * i64::from(pair);
+        (UserId::new(first).unwrap(), UserId::new(first + 1).unwrap())
+    }
+
+    /// The server has gone, and another will listen at the same address; its epoch.
+    pub fn moved(&self) -> u32 {
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::SeqCst)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap()
+    }
+
+    /// Messages accepted by the server of this epoch.
+    pub fn accepted_in(&self, epoch: u32) -> u64 {
+        self.record().accepted.get(&epoch).map_or(0, |(count, _)| *count)
+    }
+
+    /// Waits until this is so.
+    #[track_caller]
+    pub fn until(&self, what: &str, is_so: impl Fn(&Record) -> bool) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        async move {
+            let until = Instant::now() + PATIENCE;
+            while !is_so(&self.record()) {
+                if Instant::now() > until {
+                    let record = self.record();
+                    let verdict = record.checker.verdict();
+                    let state =
+                        format!("{verdict}; {:?}; {:?}; {:?}", record.errors, record.wrong, record.greeted);
+                    drop(record);
+                    panic!("{what} did not come ({place}): {state}");
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Writes down what was seen.
+    pub fn see(&mut self, seen: Seen) {
+        if let Seen::Accepted(id, _) | Seen::Rejected(id) = &seen {
+            self.answered.insert(*id);
+        }
+        judge::tell(&mut self.checker, &seen);
+        self.trace.seen.push(seen);
+    }
+
+    /// Everything was accepted in the end, also what had failed, and all copies have come.
+    fn is_settled(&self) -> bool {
+        self.answered.len() == self.contents.len() && self.checker.is_settled()
+    }
+
+    /// What somebody is about to send.
+    pub fn write(&mut self, id: MessageId, content: &str) {
+        self.contents.insert(id, content.to_owned());
+    }
+
+    /// Whether a message is what was sent under its id.
+    pub fn is_as_sent(&self, id: MessageId, content: &str) -> bool {
+        self.contents.get(&id).is_some_and(|sent| sent == content)
+    }
+}
+
+/// Everybody's one device is numbered as its person.
+pub fn device(user: UserId) -> Device {
+    Device(u32::try_from(user.get()).unwrap())
+}
+
+/// People at work.
+pub struct Load {
+    pub world: Arc<World>,
+    people: JoinSet<()>,
+}
+
+impl Load {
+    /// Makes everybody known, as only somebody who is can be written to, and lets them begin.
+    pub async fn start(pace: Pace, address: &str) -> Self {
+        for user in pace.first..pace.first + 2 * i64::from(pace.pairs) {
+            assert_eq!(history::get(address, "/v1/me", user).await.0, 200);
+        }
+        let world = Arc::new(World::new(pace, address));
+        let mut people = JoinSet::new();
+        for pair in 0..pace.pairs {
+            let (one, other) = World::pair(&pace, pair);
+            for (user, peer) in [(one, other), (other, one)] {
+                let begins = pace.period * u32::try_from(user.get() % 20).unwrap() / 20;
+                let person = Person::new(user, peer, support::token(user.get()), begins);
+                people.spawn(person.live(Arc::clone(&world)));
+            }
+        }
+        Self { world, people }
+    }
+
+    /// Nobody writes anything new; waits until everything has its answer and all its copies.
+    pub async fn settle(&self) {
+        self.world.quiet.store(true, Ordering::SeqCst);
+        self.world.until("the last answers and copies", Record::is_settled).await;
+    }
+
+    /// Lets them write again.
+    pub fn go_on(&self) {
+        self.world.quiet.store(false, Ordering::SeqCst);
+    }
+
+    /// Settles, sends them home, and gives what they saw.
+    pub async fn finish(self) -> Trace {
+        self.settle().await;
+        self.leave().await
+    }
+
+    /// Sends them home as they are.
+    pub async fn leave(mut self) -> Trace {
+        self.world.over.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.people.join_next().await {
+            ended.unwrap();
+        }
+        let record = self.world.record();
+        assert!(record.wrong.is_empty(), "{:#?}", record.wrong);
+        record.trace.clone()
+    }
+}

@@ -1,0 +1,76 @@
+//! Seeded bugs, each a switch in a simulated port or in the device model. The checker has to find every one.
+
+/// A seeded bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The fence does not compare the epoch.
+    FenceIgnoresEpoch,
+    /// The fence does not compare the offset.
+    FenceIgnoresOffset,
+    /// Ids that are stored already are stored again.
+    KeepsDuplicates,
+    /// Only the first half of a batch is written, yet the offset moves past all of it.
+    HalfBatch,
+    /// `at` of a new event is not compared with the one before.
+    ForgetsTime,
+    /// The offset moves in another transaction than the rows.
+    OffsetFirst,
+    /// Nodes are told before the COMMIT.
+    ToldBeforeCommit,
+    /// Publications carry a `prev` that every node takes for its own.
+    HoleHidden,
+    /// A scan leaves rejections out.
+    ScanSkipsRejections,
+    /// A scan says that it came to the end when it did not.
+    ScanOverstates,
+    /// Reads come from a replica that lags.
+    StaleReads,
+    /// What a device missed is read up to now, not up to the frontier asked for.
+    BeyondUntil,
+    /// A cursor confirms named gaps too.
+    CursorConfirmsGaps,
+    /// `delivered` moves over a hole.
+    DeliveredSkips,
+    /// Cursors of members can move back.
+    DeliveredBack,
+    /// A node neither scans after a hole nor after silence.
+    NeverRepairs,
+    /// A socket is attached after its resume has read how far the node is.
+    AttachLate,
+    /// A socket does not drop what it was given by the resume.
+    GivesTwice,
+    /// The frontier of the cursor is read after the mailbox was emptied.
+    CursorAhead,
+    /// A mailbox that overflowed is taken for an empty one.
+    OverflowIgnored,
+    /// A mailbox that was emptied in part is taken for empty.
+    TakenForEmpty,
+    /// A pong confirms what was written after its ping too.
+    PongConfirmsAll,
+}
+
+/// All of them, and a rule that finds it.
+pub const ALL: [(Mutant, &[&str]); 22] = [
+    (Mutant::FenceIgnoresEpoch, &["fence"]),
+    (Mutant::FenceIgnoresOffset, &["fence", "fate", "offset"]),
+    (Mutant::KeepsDuplicates, &["fate"]),
+    (Mutant::HalfBatch, &["fate"]),
+    (Mutant::ForgetsTime, &["time"]),
+    (Mutant::OffsetFirst, &["fate"]),
+    (Mutant::ToldBeforeCommit, &["phantom", "order", "twice"]),
+    (Mutant::HoleHidden, &["order", "complete"]),
+    (Mutant::ScanSkipsRejections, &["rejected"]),
+    (Mutant::ScanOverstates, &["order", "complete"]),
+    (Mutant::StaleReads, &["order", "complete", "rejected"]),
+    (Mutant::BeyondUntil, &["twice"]),
+    (Mutant::CursorConfirmsGaps, &["delivered"]),
+    (Mutant::DeliveredSkips, &["delivered"]),
+    (Mutant::DeliveredBack, &["delivered back"]),
+    (Mutant::NeverRepairs, &["caught up", "order", "complete"]),
+    (Mutant::AttachLate, &["order", "complete", "rejected"]),
+    (Mutant::GivesTwice, &["twice"]),
+    (Mutant::CursorAhead, &["order", "complete", "rejected", "delivered"]),
+    (Mutant::OverflowIgnored, &["order", "complete", "rejected"]),
+    (Mutant::TakenForEmpty, &["order", "complete", "rejected"]),
+    (Mutant::PongConfirmsAll, &["delivered"]),
+];
