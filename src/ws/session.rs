@@ -1,13 +1,14 @@
 //! One socket's task: waits for what happens, asks the state, does what it says. Only this task writes the
 //! socket.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::close::Close;
 use super::frame::Frame;
@@ -54,7 +55,9 @@ type Judged = (Ref, Result<(), Error>);
 /// A session; boxed by who spawns it, since there are many.
 pub struct Session {
     app: Arc<App>,
-    drain: CancellationToken,
+    /// Kept over all rounds of the loop, as is `timer`: to wait anew each time would cost more than the rest.
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    timer: Pin<Box<Sleep>>,
     state: State,
     inbound: Inbound,
     outbox: OutboxSender,
@@ -114,7 +117,8 @@ impl Session {
             parts: Vec::new().into_iter(),
             more_mail: false,
             app,
-            drain,
+            drain: Box::pin(drain.cancelled_owned()),
+            timer: Box::pin(sleep_until(Instant::now())),
             inbound,
             outbox,
             caller,
@@ -147,6 +151,10 @@ impl Session {
         let writable = self.outbox.queued_bytes() <= MOVED_BYTES;
         let parting = self.parts.len() > 0;
         let deadline = self.deadline();
+        // A timer that is set too early costs one round for nothing, setting it costs each round.
+        if self.timer.is_elapsed() || deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(deadline);
+        }
         let mailbox = Arc::clone(self.attachment.mailbox());
         tokio::select! {
             incoming = self.inbound.recv(), if readable => Happened::Incoming(incoming),
@@ -159,8 +167,8 @@ impl Session {
                 Happened::Resumed(resume, parts),
             () = self.outbox.room(MOVED_BYTES), if !writable || parting => Happened::Room,
             () = self.outbox.closed() => Happened::Gone,
-            () = sleep_until(deadline) => Happened::Time,
-            () = self.drain.cancelled() => Happened::Drain,
+            () = self.timer.as_mut() => Happened::Time,
+            () = self.drain.as_mut() => Happened::Drain,
         }
     }
 

@@ -96,6 +96,20 @@ impl Trace {
         verdict
     }
 
+    /// Panics unless everything that was accepted by the end of this run is in these orders.
+    #[track_caller]
+    pub fn assert_accepted_are_in(&self, orders: &HashMap<ConversationId, BTreeMap<Seq, MessageId>>) {
+        let stored: HashSet<&MessageId> = orders.values().flat_map(BTreeMap::values).collect();
+        let mut accepted = 0;
+        for seen in &self.seen {
+            if let Seen::Accepted(id, _) = seen {
+                assert!(stored.contains(id), "{id} was accepted and is not in history");
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 0, "nothing was accepted");
+    }
+
     #[track_caller]
     fn assert_order_of_sends(&self) {
         let failed: HashSet<MessageId> = self

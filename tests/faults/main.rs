@@ -10,9 +10,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
+mod freeze;
 mod history;
 mod judge;
 mod kill;
 mod load;
 mod person;
 mod process;
+mod start;
+mod stop;

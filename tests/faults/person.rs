@@ -60,7 +60,8 @@ struct Socket {
 }
 
 impl Person {
-    pub fn new(user: UserId, peer: UserId, token: String) -> Self {
+    /// Somebody who begins a while after the others, so that not all write at the same moment.
+    pub fn new(user: UserId, peer: UserId, token: String, begins: Duration) -> Self {
         Self {
             user,
             device: device(user),
@@ -70,7 +71,7 @@ impl Person {
             written: 0,
             pending: VecDeque::new(),
             cursor: None,
-            next_at: Instant::now(),
+            next_at: Instant::now() + begins,
             retry_at: None,
         }
     }
@@ -80,9 +81,11 @@ impl Person {
         while !world.is_over() {
             let epoch = world.epoch();
             let bearer = format!("Bearer {}", self.token);
-            let url = format!("ws://{}/ws?device=one", world.address());
+            let url = format!("ws://{}/ws?device=one", world.address);
             match Client::connect(&url, &[("Authorization", &bearer)]).await {
-                Ok(client) => self.talk(&world, client, epoch).await,
+                // Else nobody knows which of two servers this is.
+                Ok(client) if epoch == world.epoch() => self.talk(&world, client, epoch).await,
+                Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             }
         }

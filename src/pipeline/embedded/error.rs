@@ -68,6 +68,9 @@ impl OpenError {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory => Self::ReadOnly { path, what },
+            io::ErrorKind::AlreadyExists => {
+                Self::ReadOnly { path, what: "a file lies where its folder should be".into() }
+            }
             _ => Self::Other { path, what },
         }
     }

@@ -132,7 +132,8 @@ fn a_creation_that_was_interrupted_leaves_no_obstacle() {
 fn a_path_that_cannot_be_written_is_named() {
     let place = Place::new();
     fs::write(place.0.path().join("data #1"), "a file where a folder should be").unwrap();
-    assert!(place.refusal().contains("data #1/log.db cannot be written"), "{}", place.refusal());
+    let refusal = place.refusal();
+    assert!(refusal.contains("data #1/log.db cannot be written (a file lies where its folder"), "{refusal}");
 }
 
 #[test]
