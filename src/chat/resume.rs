@@ -90,6 +90,7 @@ pub struct Resume {
 impl Resume {
     /// Begins: judges the cursor, confirms what it covers.
     pub async fn begin(app: &App, user: UserId, from: From) -> Result<Self, Error> {
+        // Both ways: what the mailbox has dropped, or never had, is read here.
         let mut until = app.hub.frontier();
         let announced = !matches!(from, From::Given(_));
         let since = match from {

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
 mod freeze;
 mod history;
 mod judge;

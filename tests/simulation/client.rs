@@ -84,6 +84,8 @@ pub enum Frame {
     },
     Resumed {
         cursor: String,
+        #[serde(rename = "ref")]
+        mark: Option<String>,
     },
     Cursor {
         cursor: String,
@@ -114,7 +116,7 @@ pub enum Said {
 impl Said {
     pub fn resume(cursor: Option<&str>) -> Self {
         let cursor = cursor.map_or(String::new(), |cursor| format!(r#","cursor":"{cursor}""#));
-        Self::Text(format!(r#"{{"type":"resume"{cursor}}}"#))
+        Self::Text(format!(r#"{{"type":"resume","ref":"r"{cursor}}}"#))
     }
 
     pub fn confirm(kind: &str, conversation: ConversationId, seq: i64) -> Self {
@@ -129,6 +131,8 @@ pub struct Socket {
     pub node: usize,
     pub out: VecDeque<Frame>,
     pub said: VecDeque<Said>,
+    /// The client has asked for a resume, and was not answered yet: no cursor before counts.
+    pub asked: bool,
     pub resumed: bool,
     /// The last seq written of each conversation since the resume began.
     last: BTreeMap<ConversationId, i64>,
@@ -149,6 +153,7 @@ impl Socket {
             node,
             out: VecDeque::new(),
             said: VecDeque::new(),
+            asked: false,
             resumed: false,
             last: BTreeMap::new(),
             until: None,
@@ -184,7 +189,7 @@ impl World {
                 self.checker.ensure(holds, "receipt", || format!("{frame:?} is ahead of {now:?}"));
                 return;
             }
-            Frame::Resumed { cursor } => {
+            Frame::Resumed { cursor, .. } => {
                 let own = self.store.of_user.get(&user).into_iter().flatten();
                 let floor = own.map(|id| (*id, self.store.cursors(*id, user).delivered)).collect();
                 let socket = self.sockets.get_mut(&number).unwrap();
@@ -242,7 +247,7 @@ impl World {
             Frame::Message { conversation, seq, .. } => {
                 self.checker.given(client.user, conversation, seq.0, seq.0);
                 client.held.entry(conversation).or_default().add(seq.0, seq.0);
-                if client.acks && (self.healing || self.dice.chance(0.3)) {
+                if client.acks && (self.healing || self.dice.chance(0.15)) {
                     let kind = if self.dice.chance(0.2) { "read" } else { "received" };
                     client.confirm_gaps(&mut self.checker, conversation);
                     socket.said.push_back(Said::confirm(kind, conversation, seq.0));
@@ -255,16 +260,25 @@ impl World {
                 client.gaps.push((conversation, from, to));
             }
             Frame::Rejected { id } => client.rejected.push(id),
-            Frame::Resumed { cursor } => {
-                client.cursor = Some(cursor);
+            Frame::Resumed { cursor, mark } => {
                 let floor = socket.floors.pop_front().unwrap();
+                if mark.is_none() && socket.asked {
+                    // The server's own, begun before it had heard the client: no answer to what it asked.
+                    self.checker.count("resumes that crossed");
+                    return;
+                }
+                (socket.asked, socket.resumed) = (false, true);
+                client.cursor = Some(cursor);
                 client.floor.get_or_insert(floor);
-                socket.resumed = true;
                 if self.healing {
                     self.acknowledge(number);
                 }
             }
-            Frame::Cursor { cursor } | Frame::Pong { cursor: Some(cursor) } => client.cursor = Some(cursor),
+            Frame::Cursor { cursor } | Frame::Pong { cursor: Some(cursor) } => {
+                if !socket.asked {
+                    client.cursor = Some(cursor);
+                }
+            }
             Frame::Ping(payload) => {
                 for (conversation, from, to) in &socket.gaps {
                     self.checker.given(client.user, *conversation, from.0, to.0);
@@ -275,9 +289,12 @@ impl World {
         }
     }
 
-    /// A client that confirms by itself confirms all that it has.
+    /// A client that confirms by itself, and is not just asking for more, confirms all that it has.
     pub fn acknowledge(&mut self, number: usize) {
         let socket = self.sockets.get_mut(&number).unwrap();
+        if socket.asked {
+            return;
+        }
         let client = &self.clients[socket.client];
         for (conversation, held) in client.held.iter().filter(|_| client.acks) {
             client.confirm_gaps(&mut self.checker, *conversation);

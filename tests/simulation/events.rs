@@ -60,11 +60,15 @@ impl Schedule {
     /// A `ping`, whose answer has a cursor; at times a second `resume`.
     fn ask(&self, client: usize, socket: usize) {
         self.with(|world| {
-            let said = match world.clients[client].cursor.as_deref() {
-                Some(cursor) if world.dice.chance(0.15) => Said::resume(Some(cursor)),
-                _ => Said::Text(r#"{"type":"ping"}"#.into()),
-            };
-            world.sockets.get_mut(&socket).into_iter().for_each(|socket| socket.said.push_back(said.clone()));
+            let again = world.dice.chance(0.3);
+            let cursor = world.clients[client].cursor.as_deref();
+            let Some(socket) = world.sockets.get_mut(&socket) else { return };
+            if again && cursor.is_some() && !socket.asked {
+                socket.asked = true;
+                socket.said.push_back(Said::resume(cursor));
+            } else {
+                socket.said.push_back(Said::Text(r#"{"type":"ping"}"#.into()));
+            }
         });
     }
 
@@ -96,6 +100,7 @@ impl Schedule {
         self.next_socket += 1;
         let state = self.with(|world| {
             let mut socket = Socket::new(client, node);
+            socket.asked = resume.is_some();
             socket.said.extend(resume.clone());
             world.sockets.insert(number, socket);
             let state = &mut world.clients[client];

@@ -16,8 +16,8 @@ use crate::pipeline::{Entry, Generation, LogError};
 
 /// The most records of a commit; more wait for the next, so that a commit's time is bounded.
 const BATCH_RECORDS_MAX: usize = 2_000;
-/// A commit is worth its cost from so many records on: it then adds less than 10 µs of CPU to each.
-const BATCH_RECORDS_WORTH: usize = 32;
+/// A commit is worth its cost from so many records on: it then adds about 5 µs of CPU to each.
+const BATCH_RECORDS_WORTH: usize = 64;
 /// The most bytes of values in a commit, but for a single record that is larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 

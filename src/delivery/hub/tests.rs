@@ -1,0 +1,153 @@
+//! What the hub promises a socket: nothing that the node hears of falls between the mailbox and the frontier.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{
+    ClientId, Content, MessageBody, MessageId, Position, RecordBody, Rejection, Seq, Timestamp,
+};
+
+fn user(id: i64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::dm(user(1), user(2)).unwrap()
+}
+
+fn at(offset: Offset) -> Position {
+    Position { log: LogNumber(1), partition: 0, offset }
+}
+
+fn event(offset: Offset) -> Outcome {
+    let client_id = ClientId::new(offset.to_string()).unwrap();
+    Outcome::Stored(Event {
+        conversation: conversation(),
+        seq: Seq(offset + 1),
+        position: at(offset),
+        id: MessageId::derive(conversation(), user(1), &client_id),
+        client_id,
+        from: user(1),
+        at: Timestamp(0),
+        body: RecordBody::Message(MessageBody {
+            content: Content::new("x").unwrap(),
+            data: None,
+            reply_to: None,
+        }),
+    })
+}
+
+fn publication(prev: Offset, outcomes: Vec<Outcome>) -> Publication {
+    let through = outcomes.last().map_or(prev, |outcome| outcome.position().offset);
+    Publication { log: LogNumber(1), partition: 0, prev, through, outcomes: outcomes.into() }
+}
+
+fn hub(limits: Limits, observer: Observer) -> Arc<Hub> {
+    Hub::new(&Frontier::nothing(LogNumber(1), 1), limits, observer)
+}
+
+fn quiet() -> Arc<Hub> {
+    hub(Limits::default(), Box::new(|_, _| {}))
+}
+
+fn seqs(attachment: &Attachment) -> Vec<i64> {
+    let items = attachment.mailbox().take(usize::MAX).items;
+    let seq = |item: Item| match item {
+        Item::Event { seq, .. } => seq.0,
+        Item::Rejected { .. } | Item::Signal(_) => 0,
+    };
+    items.into_iter().map(seq).collect()
+}
+
+/// A hub in the middle of a publication of the offsets 0 and 1, which has put the first.
+fn midway(limits: Limits) -> (Arc<Hub>, Attachment, std::thread::JoinHandle<()>) {
+    let (told, midway) = mpsc::channel();
+    let observer: Observer = Box::new(move |event, _| {
+        if event.seq == Seq(1) {
+            let _ = told.send(());
+            // Long enough for the other thread to look; were it not, the test would pass, not fail.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let hub = hub(limits, observer);
+    let attachment = hub.attach(user(2), None);
+    let receiving = {
+        let hub = Arc::clone(&hub);
+        std::thread::spawn(move || hub.receive(&publication(-1, vec![event(0), event(1)])))
+    };
+    midway.recv().unwrap();
+    (hub, attachment, receiving)
+}
+
+#[test]
+fn what_a_mailbox_dropped_midway_is_covered_by_the_frontier_that_a_resume_reads() {
+    let (hub, attachment, receiving) = midway(Limits { mailbox_bytes: 1, ..Limits::default() });
+    assert!(attachment.mailbox().take(usize::MAX).overflowed);
+    assert_eq!(hub.frontier().offset(0), 1, "the dropped event would be neither live nor in the resume");
+    receiving.join().unwrap();
+}
+
+#[test]
+fn what_is_heard_is_in_the_mailbox_and_asking_waits_for_nobody() {
+    let (hub, attachment, receiving) = midway(Limits::default());
+    let heard = hub.heard();
+    assert!(!receiving.is_finished());
+    assert_eq!(heard.offset(0), -1, "the second event has not been put");
+    receiving.join().unwrap();
+    assert_eq!((hub.heard().offset(0), seqs(&attachment)), (1, vec![1, 2]));
+}
+
+#[test]
+fn both_sides_get_an_event_and_others_do_not() {
+    let hub = quiet();
+    let (sender, receiver, other) =
+        (hub.attach(user(1), None), hub.attach(user(2), None), hub.attach(user(3), None));
+    hub.receive(&publication(-1, vec![event(0)]));
+    assert_eq!((seqs(&sender), seqs(&receiver), seqs(&other)), (vec![1], vec![1], vec![]));
+}
+
+#[test]
+fn a_repeated_publication_is_put_once_and_a_hole_is_doubted() {
+    let hub = quiet();
+    let receiver = hub.attach(user(2), None);
+    hub.receive(&publication(-1, vec![event(0)]));
+    hub.receive(&publication(-1, vec![event(0), event(1)]));
+    assert_eq!(seqs(&receiver), [1, 2], "the first only once");
+    hub.receive(&publication(2, vec![event(3)]));
+    assert_eq!((seqs(&receiver), hub.frontier().offset(0)), (vec![], 1), "2 is missing");
+}
+
+#[test]
+fn only_the_sender_hears_of_a_rejection() {
+    let hub = quiet();
+    let (sender, receiver) = (hub.attach(user(1), None), hub.attach(user(2), None));
+    let client_id = ClientId::new("c").unwrap();
+    hub.receive(&publication(
+        -1,
+        vec![Outcome::Rejected(Rejection {
+            conversation: conversation(),
+            position: at(0),
+            id: MessageId::derive(conversation(), user(1), &client_id),
+            client_id,
+            from: user(1),
+            code: crate::domain::ErrorCode::ClientIdReused,
+        })],
+    ));
+    assert_eq!((seqs(&sender), seqs(&receiver)), (vec![0], vec![]));
+}
+
+#[test]
+fn a_device_replaces_itself_and_a_ninth_the_oldest() {
+    let hub = quiet();
+    let named = |name: &str| hub.attach(user(1), Some(name.to_owned()));
+    let is_evicted = |attachment: &Attachment| attachment.mailbox().take(0).evicted.is_some();
+    let mut devices: Vec<_> = (0..8).map(|n| named(&n.to_string())).collect();
+    devices.push(named("3"));
+    assert_eq!((is_evicted(&devices[3]), hub.sockets()), (true, 8));
+    assert_eq!(devices.iter().filter(|device| is_evicted(device)).count(), 1);
+    devices.push(hub.attach(user(1), None));
+    assert_eq!((is_evicted(&devices[0]), hub.sockets()), (true, 8));
+    devices.clear();
+    assert_eq!(hub.sockets(), 0);
+}
