@@ -10,6 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
+mod damage;
 mod disk;
 mod freeze;
 mod history;

@@ -11,11 +11,13 @@ use crate::store::REFUSED;
 use crate::traffic::NEWER;
 use crate::world::{PARTITIONS, World};
 
+/// An event: id, text, time, where.
+type Owed = (MessageId, String, Timestamp, Partition, Offset);
+
 /// What should have become of the values of a log.
 #[derive(Default)]
 struct Expected {
-    /// Conversation → its events: id, text, time, where.
-    events: BTreeMap<ConversationId, Vec<(MessageId, String, Timestamp, Partition, Offset)>>,
+    events: BTreeMap<ConversationId, Vec<Owed>>,
     rejected: Vec<(MessageId, Partition, Offset)>,
     dead: Vec<(Partition, Offset)>,
     /// Where each partition stands still.
@@ -101,11 +103,7 @@ impl World {
         }
     }
 
-    fn audit_conversation(
-        &mut self,
-        conversation: ConversationId,
-        owed: &[(MessageId, String, Timestamp, Partition, Offset)],
-    ) {
+    fn audit_conversation(&mut self, conversation: ConversationId, owed: &[Owed]) {
         let Some(found) = self.store.conversations.get(&conversation) else {
             self.checker.fail("fate", || format!("{conversation} was lost"));
             return;

@@ -247,7 +247,7 @@ impl World {
             Frame::Message { conversation, seq, .. } => {
                 self.checker.given(client.user, conversation, seq.0, seq.0);
                 client.held.entry(conversation).or_default().add(seq.0, seq.0);
-                if client.acks && (self.healing || self.dice.chance(0.3)) {
+                if client.acks && (self.healing || self.dice.chance(0.15)) {
                     let kind = if self.dice.chance(0.2) { "read" } else { "received" };
                     client.confirm_gaps(&mut self.checker, conversation);
                     socket.said.push_back(Said::confirm(kind, conversation, seq.0));
@@ -289,9 +289,12 @@ impl World {
         }
     }
 
-    /// A client that confirms by itself confirms all that it has.
+    /// A client that confirms by itself, and is not just asking for more, confirms all that it has.
     pub fn acknowledge(&mut self, number: usize) {
         let socket = self.sockets.get_mut(&number).unwrap();
+        if socket.asked {
+            return;
+        }
         let client = &self.clients[socket.client];
         for (conversation, held) in client.held.iter().filter(|_| client.acks) {
             client.confirm_gaps(&mut self.checker, *conversation);

@@ -60,7 +60,7 @@ impl Schedule {
     /// A `ping`, whose answer has a cursor; at times a second `resume`.
     fn ask(&self, client: usize, socket: usize) {
         self.with(|world| {
-            let again = world.dice.chance(0.15);
+            let again = world.dice.chance(0.3);
             let cursor = world.clients[client].cursor.as_deref();
             let Some(socket) = world.sockets.get_mut(&socket) else { return };
             if again && cursor.is_some() && !socket.asked {

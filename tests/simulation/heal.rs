@@ -7,10 +7,14 @@ use crate::net::arrive;
 use crate::schedule::{Kind, NODES, Schedule};
 use crate::world::{Faults, PARTITIONS, World};
 
-/// Rounds after which everything has to be at rest; a quarter of a second each.
-const ROUNDS_MAX: usize = 600;
+/// Rounds after which everything has to be at rest.
+const ROUNDS_MAX: usize = 1_000;
 /// Rounds of rest before the books are checked: what can still come has come.
-const REST: usize = 12;
+const REST: usize = 6;
+/// Steps of each task in a round.
+const POLLS: usize = 5;
+/// How long a round takes.
+const ROUND_MS: u64 = 500;
 
 impl Schedule {
     /// Ends the faults, waits until all is at rest, lets every device come back, and checks everything.
@@ -21,10 +25,16 @@ impl Schedule {
             while !world.store.in_flight.is_empty() {
                 world.settle();
             }
+            world.checker.tell(|| "healing".into());
+        });
+        if self.chance(0.3) {
+            // Before anybody has confirmed what is left to confirm: a cursor confirms no gap.
+            self.reconnect();
+        }
+        self.with(|world| {
             for number in world.sockets.keys().copied().collect::<Vec<_>>() {
                 world.acknowledge(number);
             }
-            world.checker.tell(|| "healing".into());
         });
         self.actors.iter_mut().for_each(|actor| actor.asleep = false);
         self.come_to_rest("caught up").await;
@@ -85,7 +95,7 @@ impl Schedule {
     }
 
     async fn round(&mut self) {
-        for _ in 0..8 {
+        for _ in 0..POLLS {
             let mut index = 0;
             while index < self.actors.len() {
                 let id = self.actors[index].id;
@@ -105,7 +115,7 @@ impl Schedule {
                 }
             }
         });
-        self.advance(250).await;
+        self.advance(ROUND_MS).await;
     }
 
     /// What is still to come, if anything.

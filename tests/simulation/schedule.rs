@@ -45,6 +45,8 @@ pub struct Schedule {
     pub actors: Vec<Actor>,
     pub nodes: Vec<Arc<App>>,
     pub traffic: Traffic,
+    /// How likely devices are there rather than away.
+    present: f64,
     next_id: ActorId,
     pub next_socket: usize,
     hash: u64,
@@ -108,6 +110,7 @@ impl Schedule {
         };
         let faults = faults(&mut dice);
         let newer = dice.chance(0.1);
+        let present = [0.15, 0.5, 1.0][dice.below(3)];
         let mut world = World::new(dice, faults, mutant, before.history());
         world.checker.story = told.then(Vec::new);
         for number in 0..2 * USERS as usize {
@@ -121,6 +124,7 @@ impl Schedule {
             actors: Vec::new(),
             nodes: Vec::new(),
             traffic: Traffic::new(newer),
+            present,
             next_id: 1,
             next_socket: 0,
             hash: seed,
@@ -246,7 +250,8 @@ impl Schedule {
                 let milliseconds = self.with(|world| world.dice.between(50, 1_500));
                 self.advance(milliseconds as u64).await;
             }
-            890..935 => self.connect_some(),
+            890..935 if self.chance(self.present) => self.connect_some(),
+            890..935 => self.disconnect_some(),
             935..950 => self.disconnect_some(),
             950..972 => self.disturb_owners(),
             972..978 => self.restart_node(self.below(NODES)),

@@ -30,6 +30,7 @@ const MOVED_BYTES: usize = 512;
 const RESUME_RETRY: Duration = Duration::from_millis(200);
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+type Resuming = Task<(Option<Resume>, Result<Vec<Part>, Error>)>;
 
 /// The socket is to be closed.
 struct Closed;
@@ -42,7 +43,7 @@ struct Session {
     name: Option<String>,
     attachment: Option<Attachment>,
     state: State,
-    resume: Option<(From, Task<(Option<Resume>, Result<Vec<Part>, Error>)>)>,
+    resume: Option<(From, Resuming)>,
     resume_failed: bool,
     retry_at: Instant,
     parts: std::vec::IntoIter<Part>,
@@ -116,7 +117,7 @@ impl Session {
 
     fn perform(&mut self, action: Action) -> Result<(), Closed> {
         match action {
-            Action::Write(text) => self.write(&text),
+            Action::Write(text) | Action::WriteAtPace(text) => self.write(&text),
             Action::Ping(payload) => self.world.lock().write(self.number, Frame::Ping(payload)),
             Action::Delivered(conversation, from, to) => {
                 let member = authorize::member(self.user, conversation).unwrap();
@@ -293,12 +294,7 @@ impl Session {
 }
 
 /// The next step of a resume, or its beginning.
-fn step_of(
-    app: &Arc<App>,
-    user: UserId,
-    from: From,
-    resume: Option<Resume>,
-) -> Task<(Option<Resume>, Result<Vec<Part>, Error>)> {
+fn step_of(app: &Arc<App>, user: UserId, from: From, resume: Option<Resume>) -> Resuming {
     let app = Arc::clone(app);
     Box::pin(async move {
         let mut resume = match resume {

@@ -19,8 +19,8 @@ use crate::store::Store;
 
 /// The one log of a simulation.
 pub const LOG: LogNumber = LogNumber(1);
-/// How many partitions it has.
-pub const PARTITIONS: u32 = 3;
+/// How many partitions it has: of five, the conversations of four users lie in three.
+pub const PARTITIONS: u32 = 5;
 
 /// A task of the simulation.
 pub type ActorId = u64;
