@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chatd::cli::bench::client::Client;
+use chatd::domain::{ConversationId, UserId};
 use serde_json::{Value, json};
 
 use crate::history;
 use crate::judge::{Orders, Trace};
-use crate::load::{Load, Pace};
+use crate::load::{Load, PATIENCE, Pace};
 use crate::process::{Ended, run};
 use crate::support::{self, Server, Setup};
 
@@ -77,67 +78,73 @@ fn with_own_secret(data: &Path) -> Setup {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_is_a_whole_history_that_goes_on_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
-    let server = tokio::task::block_in_place(|| Setup::new(&data).start());
+    let data = folder.path().join("data");
+    let server = tokio::task::block_in_place(|| Server::start(&data));
     let load = Load::start(Pace::BUSY, &server.address).await;
     let world = std::sync::Arc::clone(&load.world);
-    world.until("load", |record| record.accepted.get(&0).is_some_and(|(n, _)| *n >= 300)).await;
-    let before = world.record().trace.clone();
-    let began = Instant::now();
-    command(&Setup::new(&data), &["backup", copy.to_str().unwrap()]);
-    println!("  a backup under load took {:?}", began.elapsed());
-    let enough = world.accepted_in(0) + 100;
-    world.until("load", |record| record.accepted.get(&0).is_some_and(|(n, _)| *n >= enough)).await;
+    let some_more = |count| {
+        let enough = world.accepted_in(0) + count;
+        world.until("load", move |record| record.accepted.get(&0).is_some_and(|(n, _)| *n >= enough))
+    };
+    let mut copies = Vec::new();
+    for number in 1..=3 {
+        some_more(150).await;
+        let before = world.record().trace.clone();
+        let (began, copy) = (Instant::now(), folder.path().join(format!("copy {number}")));
+        command(&Setup::new(&data), &["backup", copy.to_str().unwrap()]);
+        println!("  a backup under load took {:?}", began.elapsed());
+        copies.push((before, copy));
+    }
+    some_more(100).await;
     let mut trace = load.finish().await;
+    let cursors = world.record().cursors.clone();
     history::add_to(&mut trace, &server.address).await;
     trace.assert_whole();
-
     // The copy is a folder like any other.
-    let other = tokio::task::block_in_place(|| Setup::new(&copy).start());
-    let restored = settled(&trace, &other).await;
-    before.assert_accepted_are_in(&restored);
-    for (conversation, order) in &restored {
-        let whole = &trace.orders()[conversation];
-        let begin: BTreeMap<_, _> = whole.clone().into_iter().take(order.len()).collect();
-        assert!(*order == begin, "{conversation} is not the beginning of what was seen");
+    for (before, copy) in copies {
+        let other = tokio::task::block_in_place(|| Server::start(&copy));
+        let restored = assert_beginning(&before, &trace, &other).await;
+        let (device, cursor) = cursors.iter().next().unwrap();
+        assert_all_comes_again(&other, i64::from(device.0), cursor, &restored).await;
     }
-    // A cursor of the server that was copied means nothing here: everything comes again.
-    let (device, cursor) = world.record().cursors.iter().next().map(|(d, c)| (*d, c.clone())).unwrap();
-    let user = i64::from(device.0);
-    let (_, conversation) = trace.watchers.iter().find(|(of, _)| *of == device).unwrap();
+}
+
+/// What was accepted before is in the history of another server, which is the beginning of what was seen.
+async fn assert_beginning(before: &Trace, trace: &Trace, other: &Server) -> Orders {
+    let whole = trace.orders();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let restored = history::of_all(trace, &other.address).await;
+        for (conversation, order) in &restored {
+            let same = order.iter().eq(whole[conversation].iter().take(order.len()));
+            assert!(same, "{conversation} is not the beginning of what was seen");
+        }
+        if before.accepted_are_in(&restored) {
+            return restored;
+        }
+        assert!(Instant::now() < until, "something that was accepted before the backup is not in it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A cursor of the server that was copied means nothing here: everything comes again. And it goes on.
+async fn assert_all_comes_again(other: &Server, user: i64, cursor: &str, restored: &Orders) {
+    let peer = user + if user % 2 == 1 { 1 } else { -1 };
+    let ids = [user, peer].map(|id| UserId::new(id).unwrap());
+    let restored = &restored[&ConversationId::dm(ids[0], ids[1]).unwrap()];
     let mut client = Client::connect(&other.ws(&support::token(user)), &[]).await.unwrap();
     client.send_json(&json!({"type": "resume", "cursor": cursor})).await.unwrap();
     let mut again = BTreeMap::new();
     loop {
         let frame = client.recv_json().await.unwrap();
         match frame["type"].as_str().unwrap() {
-            "message" => {
-                let row = history::row(&frame);
-                again.insert(row.seq, row.id);
-            }
+            "message" => drop(again.insert(history::row(&frame).seq, history::row(&frame).id)),
             "resumed" => break,
             _ => {}
         }
     }
-    assert_eq!(again, restored[conversation]);
-    // And it goes on.
-    assert_eq!(
-        send(&other, &support::token(user), user + if user % 2 == 1 { 1 } else { -1 }).await,
-        "accepted"
-    );
-}
-
-/// The histories once nothing more is being stored.
-async fn settled(trace: &Trace, server: &Server) -> Orders {
-    let mut last = history::of_all(trace, &server.address).await;
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = history::of_all(trace, &server.address).await;
-        if now == last {
-            return now;
-        }
-        last = now;
-    }
+    assert!(restored.iter().eq(again.iter().take(restored.len())), "{} came again", again.len());
+    assert_eq!(send(other, &support::token(user), peer).await, "accepted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

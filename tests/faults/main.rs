@@ -18,6 +18,7 @@ mod history;
 mod judge;
 mod kill;
 mod load;
+mod mail;
 mod person;
 mod process;
 mod start;
