@@ -63,9 +63,16 @@ impl Attachment {
     }
 }
 
+impl Attachment {
+    /// Gives the place up before the socket has ended: nothing more is put in.
+    pub fn leave(&self) {
+        self.hub.detach(self.user, &self.mailbox);
+    }
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.hub.detach(self.user, &self.mailbox);
+        self.leave();
     }
 }
 

@@ -82,6 +82,8 @@ struct Shared {
     phase: Phase,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
+    /// Of these, at most so many were queued at their sender's pace; they count against no limit.
+    paced_bytes: usize,
     /// A part of the first in the queue was handed over already.
     first_begun: bool,
     /// When the body last handed something over, or something came into the empty queue.
@@ -98,6 +100,7 @@ pub fn pair(limits: OutboxLimits) -> (OutboxSender, OutboxBody) {
         phase: Phase::Open,
         queue: VecDeque::new(),
         queued_bytes: 0,
+        paced_bytes: 0,
         first_begun: false,
         progress: Instant::now(),
         body: None,
@@ -125,13 +128,23 @@ impl OutboxSender {
             return Err(PushError::Closed);
         }
         let limits = shared.limits;
-        if shared.queued_bytes + frame.len() > limits.queued_bytes_max
+        if shared.queued_bytes + frame.len() > limits.queued_bytes_max + shared.paced_bytes
             || shared.queue.len() >= limits.queued_frames_max
         {
             return Err(PushError::Full);
         }
         shared.append(frame);
         Ok(())
+    }
+
+    /// Queues a frame whatever its size: for a sender that waits for `room` before each, so that one at a time
+    /// is beyond the limits. Nothing where the socket is closed, which `closed` tells.
+    pub fn push_at_pace(&self, frame: Frame) {
+        let mut shared = self.0.borrow_mut();
+        if shared.phase == Phase::Open {
+            shared.paced_bytes += frame.len();
+            shared.append(frame);
+        }
     }
 
     /// Bytes that wait to be handed over.
@@ -305,6 +318,7 @@ impl Shared {
             self.join()?
         };
         self.queued_bytes -= chunk.len();
+        self.paced_bytes = self.paced_bytes.min(self.queued_bytes);
         if self.queue.is_empty() && self.queue.capacity() > QUEUE_KEPT {
             self.queue = VecDeque::new();
         }
@@ -332,6 +346,7 @@ impl Shared {
     fn clear(&mut self) {
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
+        self.paced_bytes = 0;
         self.first_begun = false;
     }
 

@@ -265,3 +265,6 @@ pub fn closing(close: &Close) -> Bytes {
     let reconnect_after_ms = close.reconnect_after_ms;
     encode(&Frame { kind: "closing", code: close.code, reason: close.reason, reconnect_after_ms })
 }
+
+#[cfg(test)]
+mod tests;

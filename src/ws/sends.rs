@@ -144,3 +144,6 @@ impl Sends {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 mod confirm;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use confirm::Confirm;
 pub const RESUME_WITHIN: Duration = Duration::from_secs(1);
 /// The time between two `cursor` frames at least.
 pub const CURSOR_EVERY: Duration = Duration::from_secs(5);
+/// Frames that are no JSON are counted over so long.
+const BAD_JSON_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a session knows from its handshake.
 #[derive(Debug, Clone)]
@@ -71,8 +74,10 @@ pub enum Input<'a> {
 /// Something to do, in this order.
 #[derive(Debug)]
 pub enum Action {
-    /// Write a text message.
+    /// Write a text message; a socket with no room for it is too slow.
     Write(Bytes),
+    /// Write a part of a resume, for which the socket was asked whether it has room.
+    WriteAtPace(Bytes),
     /// Write a ping with this payload.
     Ping([u8; 8]),
     /// Check and append a message.
@@ -118,8 +123,8 @@ pub struct State {
     /// Events were given since the last cursor.
     moved: bool,
     last_cursor: Instant,
-    bad_json: u32,
-    bad_json_since: Instant,
+    /// When frames that are no JSON came within the last minute.
+    bad_json: VecDeque<Instant>,
 }
 
 impl State {
@@ -135,8 +140,7 @@ impl State {
             settled: false,
             moved: false,
             last_cursor: now,
-            bad_json: 0,
-            bad_json_since: now,
+            bad_json: VecDeque::new(),
         }
     }
 
@@ -211,11 +215,11 @@ impl State {
     }
 
     fn count_bad_json(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if now.duration_since(self.bad_json_since) >= Duration::from_secs(60) {
-            (self.bad_json, self.bad_json_since) = (0, now);
+        while self.bad_json.front().is_some_and(|&at| now.duration_since(at) >= BAD_JSON_WITHIN) {
+            self.bad_json.pop_front();
         }
-        self.bad_json += 1;
-        if self.bad_json > self.opening.bad_json_per_minute {
+        self.bad_json.push_back(now);
+        if self.bad_json.len() > self.opening.bad_json_per_minute as usize {
             actions.push(Action::Close(Close::bad_json()));
         }
     }
@@ -240,7 +244,10 @@ impl State {
 
     fn resume(&mut self, mark: Ref, from: From, actions: &mut Vec<Action>) {
         if self.phase == Phase::Resuming {
-            self.wished = Some((mark, from));
+            if let Some((before, _)) = self.wished.replace((mark, from)) {
+                let error = Error::new(ErrorCode::Conflict, "another resume came before this one began");
+                actions.push(Action::Write(protocol::error(&error, &before, None)));
+            }
             return;
         }
         self.phase = Phase::Resuming;
@@ -255,25 +262,25 @@ impl State {
 
     fn part(&mut self, part: Part, now: Instant, actions: &mut Vec<Action>) {
         let user = self.opening.scope.user;
-        match part {
+        let text = match part {
             Part::Event(event) => {
                 self.given(event.conversation, event.seq, event.seq);
-                actions.push(Action::Write(frame::event(&event, user)));
+                frame::event(&event, user)
             }
             Part::Gap { conversation, from, to } => {
                 self.given(conversation, from, to);
-                actions.push(Action::Write(protocol::gap(conversation, from, to)));
+                protocol::gap(conversation, from, to)
             }
-            Part::Rejected(rejection) => actions.push(Action::Write(frame::rejected(&rejection))),
-            Part::Receipt(receipt) => actions.push(Action::Write(frame::receipt(&receipt))),
+            Part::Rejected(rejection) => frame::rejected(&rejection),
+            Part::Receipt(receipt) => frame::receipt(&receipt),
             Part::Resumed { frontier, conversations } => {
-                let cursor = self.opening.scope.encode(&frontier);
-                let mark = self.resume_mark.take();
-                actions.push(Action::Write(protocol::resumed(&cursor, &conversations, &mark)));
                 // `resumed` carries the cursor; the next one is due when something came after it.
                 (self.moved, self.last_cursor) = (false, now);
+                let cursor = self.opening.scope.encode(&frontier);
+                protocol::resumed(&cursor, &conversations, &self.resume_mark.take())
             }
-        }
+        };
+        actions.push(Action::WriteAtPace(text));
     }
 
     fn resume_ended(&mut self, until: &Frontier, actions: &mut Vec<Action>) {
@@ -356,5 +363,5 @@ impl State {
     }
 }
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,10 @@
 //! History as REST tells it.
 
-use std::collections::{BTreeMap, HashMap};
-
 use chatd::cli::bench::checker::Device;
 use chatd::domain::{ConversationId, MessageId, Seq, UserId};
 use serde_json::Value;
 
-use crate::judge::{Seen, Trace};
+use crate::judge::{Orders, Seen, Trace};
 use crate::support;
 
 /// A row of history.
@@ -67,8 +65,8 @@ fn conversations(trace: &Trace) -> Vec<(ConversationId, UserId, UserId)> {
 }
 
 /// All conversations of a run.
-pub async fn of_all(trace: &Trace, address: &str) -> HashMap<ConversationId, BTreeMap<Seq, MessageId>> {
-    let mut orders = HashMap::new();
+pub async fn of_all(trace: &Trace, address: &str) -> Orders {
+    let mut orders = Orders::new();
     for (conversation, reader, _) in conversations(trace) {
         let rows = read(address, conversation, &support::token(reader.get())).await;
         orders.insert(conversation, rows.into_iter().map(|row| (row.seq, row.id)).collect());

@@ -132,6 +132,17 @@ impl World {
         self.record.lock().unwrap()
     }
 
+    /// What somebody is about to send; false where all is to be quiet. Whoever waits until all is settled
+    /// looks under the same lock, so that nothing is begun after that.
+    pub fn write(&self, id: MessageId, content: &str) -> bool {
+        let mut record = self.record();
+        if self.is_quiet() {
+            return false;
+        }
+        record.contents.insert(id, content.to_owned());
+        true
+    }
+
     /// Messages accepted by the server of this epoch.
     pub fn accepted_in(&self, epoch: u32) -> u64 {
         self.record().accepted.get(&epoch).map_or(0, |(count, _)| *count)
@@ -148,7 +159,7 @@ impl World {
                     let record = self.record();
                     let verdict = record.checker.verdict();
                     let state =
-                        format!("{verdict}; {:?}; {:?}; {:?}", record.errors, record.wrong, record.greeted);
+                        format!("{verdict}; {:?}; {:?}; {:?}", record.errors, record.wrong(), record.greeted);
                     drop(record);
                     panic!("{what} did not come ({place}): {state}");
                 }
@@ -168,14 +179,14 @@ impl Record {
         self.trace.seen.push(seen);
     }
 
+    /// The first of what was wrong, which is enough to read.
+    fn wrong(&self) -> &[String] {
+        &self.wrong[..self.wrong.len().min(3)]
+    }
+
     /// Everything was accepted in the end, also what had failed, and all copies have come.
     fn is_settled(&self) -> bool {
         self.answered.len() == self.contents.len() && self.checker.is_settled()
-    }
-
-    /// What somebody is about to send.
-    pub fn write(&mut self, id: MessageId, content: &str) {
-        self.contents.insert(id, content.to_owned());
     }
 
     /// Whether a message is what was sent under its id.
@@ -238,7 +249,7 @@ impl Load {
             ended.unwrap();
         }
         let record = self.world.record();
-        assert!(record.wrong.is_empty(), "{:#?}", record.wrong);
+        assert!(record.wrong.is_empty(), "{:#?}", record.wrong());
         record.trace.clone()
     }
 }

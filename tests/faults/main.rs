@@ -10,12 +10,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
+mod damage;
 mod disk;
 mod freeze;
 mod history;
 mod judge;
 mod kill;
 mod load;
+mod mail;
 mod person;
 mod process;
 mod start;

@@ -188,17 +188,19 @@ impl Person {
         }
     }
 
-    /// A new message.
+    /// A new message, unless all is to be quiet.
     async fn write(&mut self, world: &World, socket: &mut Socket) -> std::io::Result<()> {
         self.next_at = self.next_at.max(Instant::now() - world.pace.period) + world.pace.period;
-        self.written += 1;
-        let client_id = format!("m{}", self.written);
-        let mut content = format!("{} of {} ", self.written, self.user);
+        let client_id = format!("m{}", self.written + 1);
+        let mut content = format!("{} of {} ", self.written + 1, self.user);
         content.extend(std::iter::repeat_n('.', world.pace.bytes.saturating_sub(content.len())));
-        // A blank or trailing space would be kept too; a letter at the end shows that nothing is cut off.
+        // A letter at the end shows that nothing is cut off.
         content.push('x');
         let id = MessageId::derive(self.conversation, self.user, &ClientId::new(client_id.clone()).unwrap());
-        world.record().write(id, &content);
+        if !world.write(id, &content) {
+            return Ok(());
+        }
+        self.written += 1;
         self.pending.push_back(Pending { client_id, id, content, failed: false });
         self.send(world, socket, self.pending.len() - 1).await
     }

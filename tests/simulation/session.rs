@@ -119,7 +119,7 @@ impl Session {
 
     fn perform(&mut self, action: Action) -> Result<(), Closed> {
         match action {
-            Action::Write(text) => self.write(&text),
+            Action::Write(text) | Action::WriteAtPace(text) => self.write(&text),
             Action::Ping(payload) => self.world.lock().write(self.number, Frame::Ping(payload)),
             Action::Delivered(conversation, from, to) => {
                 let member = authorize::member(self.user, conversation).unwrap();

@@ -64,6 +64,22 @@ async fn beyond_the_limits_nothing_is_queued_but_the_last_frame() {
 }
 
 #[tokio::test]
+async fn what_is_sent_at_its_own_pace_makes_no_socket_too_slow() {
+    let (sender, mut body) = pair(OutboxLimits { queued_bytes_max: 20, queued_frames_max: 9 });
+    sender.push_at_pace(text(10_000));
+    sender.push(text(10)).unwrap();
+    assert_eq!(sender.push(text(10)), Err(PushError::Full), "24 bytes besides");
+    while !sender.is_drained() {
+        chunk(&mut body);
+    }
+    sender.push(text(10)).unwrap();
+    assert_eq!(sender.push(text(10)), Err(PushError::Full), "the limit is as before");
+    sender.finish(Frame::close(1000, ""));
+    sender.push_at_pace(text(10));
+    assert_eq!(chunk(&mut body).len(), 12 + 4, "nothing goes out behind the close");
+}
+
+#[tokio::test]
 async fn a_stall_is_counted_from_the_moment_something_waits() {
     let second = Duration::from_secs(1);
     let (sender, mut body) = pair(OutboxLimits::default());

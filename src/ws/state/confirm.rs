@@ -55,10 +55,11 @@ impl Confirm {
             return;
         }
         let range = self.given.entry(conversation).or_insert((from, to));
-        if from <= range.1.next() {
+        if from <= range.1.next() && range.0 <= to.next() {
             *range = (range.0.min(from), range.1.max(to));
         } else {
-            // Not a continuation: the earlier range stays unconfirmed, which costs a mail, not a message.
+            // They do not touch, as when a resume goes back: the earlier range stays unconfirmed, which costs a
+            // mail, not a message.
             *range = (from, to);
         }
     }
