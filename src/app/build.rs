@@ -145,7 +145,7 @@ fn observer(recent: &Recent, story: &Arc<Story>) -> crate::delivery::hub::Observ
     let (recent, story) = (recent.clone(), Arc::clone(story));
     let delivery = metrics::histogram!("chatd_delivery_seconds");
     Box::new(move |event, reached| {
-        recent.stored(event.id, event.seq);
+        recent.stored(event);
         story.stored(event, reached);
         if reached > 0 {
             delivery.record(crate::domain::Timestamp::now().since(event.at).as_secs_f64());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{MessageBody, MessageId, RecordBody, Seq, Timestamp};
+use crate::domain::{Event, MessageBody, MessageId, RecordBody, Seq, Timestamp};
 
 /// Records of one generation; two are kept, about 100 bytes a record.
 const GENERATION: usize = 50_000;
@@ -18,6 +18,8 @@ pub struct Remembered {
     /// Its seq, once it is stored.
     pub seq: Option<Seq>,
     fingerprint: u64,
+    /// Not so while it is on its way into the log, and where that failed.
+    durable: bool,
 }
 
 /// The memory; a clone shares it. Two generations of records: when the young one is full it becomes the old
@@ -61,19 +63,39 @@ pub enum Recall {
 impl Recent {
     /// What is known of a record.
     pub fn recall(&self, id: MessageId, body: &RecordBody) -> Recall {
-        let Some(known) = self.lock().get(id).copied() else { return Recall::Unknown };
-        if known.fingerprint == self.fingerprint(body) { Recall::Retry(known) } else { Recall::Reused }
+        match self.lock().get(id).copied() {
+            Some(known) if known.durable && known.fingerprint == self.fingerprint(body) => {
+                Recall::Retry(known)
+            }
+            Some(known) if known.durable => Recall::Reused,
+            Some(_) | None => Recall::Unknown,
+        }
     }
 
-    /// The record is durable in the log.
+    /// The record is on its way into the log; it may be stored before the log's answer is heard.
+    pub fn sent(&self, id: MessageId, fingerprint: u64, at: Timestamp) {
+        let mut generations = self.lock();
+        if generations.get(id).is_none() {
+            generations.insert(id, Remembered { at, seq: None, fingerprint, durable: false });
+        }
+    }
+
+    /// The record is durable in the log. Of two with the same id the first one counts.
     pub fn accepted(&self, id: MessageId, fingerprint: u64, at: Timestamp) {
-        self.lock().insert(id, Remembered { at, seq: None, fingerprint });
+        let mut generations = self.lock();
+        match generations.get(id) {
+            Some(known) if known.durable => {}
+            Some(known) => *known = Remembered { at, fingerprint, durable: true, ..*known },
+            None => generations.insert(id, Remembered { at, seq: None, fingerprint, durable: true }),
+        }
     }
 
-    /// The record is stored. One that this node did not accept is not remembered.
-    pub fn stored(&self, id: MessageId, seq: Seq) {
-        if let Some(known) = self.lock().get(id) {
-            known.seq = Some(seq);
+    /// The record is stored, and its body is the one that stands. One that this node did not accept is not
+    /// remembered.
+    pub fn stored(&self, event: &Event) {
+        if let Some(known) = self.lock().get(event.id) {
+            let fingerprint = self.fingerprint(&event.body);
+            *known = Remembered { seq: Some(event.seq), fingerprint, durable: true, ..*known };
         }
     }
 
@@ -92,27 +114,96 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ClientId, Content, ConversationId, UserId};
+    use crate::domain::{ClientId, Content, ConversationId, LogNumber, Position, UserId};
+
+    fn conversation() -> ConversationId {
+        let user = |id| UserId::new(id).unwrap();
+        ConversationId::dm(user(1), user(2)).unwrap()
+    }
+
+    fn client_id(n: usize) -> ClientId {
+        ClientId::new(n.to_string()).unwrap()
+    }
 
     fn id(n: usize) -> MessageId {
-        let user = |id| UserId::new(id).unwrap();
-        let conversation = ConversationId::dm(user(1), user(2)).unwrap();
-        MessageId::derive(conversation, user(1), &ClientId::new(n.to_string()).unwrap())
+        MessageId::derive(conversation(), UserId::new(1).unwrap(), &client_id(n))
     }
 
     fn body(text: &str) -> RecordBody {
         RecordBody::Message(MessageBody { content: Content::new(text).unwrap(), data: None, reply_to: None })
     }
 
+    fn event(n: usize, text: &str, seq: i64) -> Event {
+        Event {
+            conversation: conversation(),
+            seq: Seq(seq),
+            position: Position { log: LogNumber(1), partition: 0, offset: seq },
+            id: id(n),
+            client_id: client_id(n),
+            from: UserId::new(1).unwrap(),
+            at: Timestamp(9),
+            body: body(text),
+        }
+    }
+
+    fn retry(recent: &Recent, n: usize, text: &str) -> (Timestamp, Option<Seq>) {
+        let Recall::Retry(known) = recent.recall(id(n), &body(text)) else { panic!("not known") };
+        (known.at, known.seq)
+    }
+
     #[test]
     fn a_retry_is_known_with_its_seq_and_a_reuse_is_told_apart() {
         let recent = Recent::default();
-        assert_eq!(recent.recall(id(1), &body("a")), Recall::Unknown);
-        recent.accepted(id(1), recent.fingerprint(&body("a")), Timestamp(5));
-        recent.stored(id(1), Seq(7));
-        let Recall::Retry(known) = recent.recall(id(1), &body("a")) else { panic!("not known") };
-        assert_eq!((known.at, known.seq), (Timestamp(5), Some(Seq(7))));
+        let print = recent.fingerprint(&body("a"));
+        recent.sent(id(1), print, Timestamp(5));
+        assert_eq!(recent.recall(id(1), &body("a")), Recall::Unknown, "its fate is open");
+        recent.accepted(id(1), print, Timestamp(5));
+        assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), None));
+        recent.stored(&event(1, "a", 7));
+        assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), Some(Seq(7))));
         assert_eq!(recent.recall(id(1), &body("b")), Recall::Reused);
+    }
+
+    #[test]
+    fn what_is_stored_before_the_logs_answer_is_heard_keeps_its_seq() {
+        let recent = Recent::default();
+        let print = recent.fingerprint(&body("a"));
+        recent.sent(id(1), print, Timestamp(5));
+        recent.stored(&event(1, "a", 7));
+        recent.accepted(id(1), print, Timestamp(5));
+        assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), Some(Seq(7))));
+    }
+
+    #[test]
+    fn of_two_on_their_way_with_one_id_the_stored_one_stands() {
+        let recent = Recent::default();
+        for text in ["a", "b"] {
+            recent.sent(id(1), recent.fingerprint(&body(text)), Timestamp(5));
+        }
+        for text in ["a", "b"] {
+            recent.accepted(id(1), recent.fingerprint(&body(text)), Timestamp(5));
+        }
+        assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), None), "the first");
+        recent.stored(&event(1, "b", 7));
+        assert_eq!(retry(&recent, 1, "b"), (Timestamp(5), Some(Seq(7))), "what was stored knows better");
+        assert_eq!(recent.recall(id(1), &body("a")), Recall::Reused);
+    }
+
+    #[test]
+    fn an_append_that_failed_may_be_tried_again_with_another_content() {
+        let recent = Recent::default();
+        recent.sent(id(1), recent.fingerprint(&body("a")), Timestamp(5));
+        let print = recent.fingerprint(&body("b"));
+        recent.sent(id(1), print, Timestamp(6));
+        recent.accepted(id(1), print, Timestamp(6));
+        assert_eq!(retry(&recent, 1, "b"), (Timestamp(6), None));
+    }
+
+    #[test]
+    fn what_another_node_accepted_is_not_remembered() {
+        let recent = Recent::default();
+        recent.stored(&event(1, "a", 7));
+        assert_eq!(recent.recall(id(1), &body("a")), Recall::Unknown);
     }
 
     #[test]

@@ -113,6 +113,7 @@ pub fn append(
     let (accepted, appending) = match prepared {
         Prepared::Retry(accepted) => (accepted, None),
         Prepared::New { accepted, entry, fingerprint, since } => {
+            app.recent.sent(accepted.id, fingerprint, accepted.at);
             (accepted, Some((app.log.append(entry, generation), fingerprint, since)))
         }
     };

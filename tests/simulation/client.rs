@@ -131,6 +131,8 @@ pub struct Socket {
     pub node: usize,
     pub out: VecDeque<Frame>,
     pub said: VecDeque<Said>,
+    /// Said, but slow to arrive.
+    pub late: Option<Said>,
     /// The client has asked for a resume, and was not answered yet: no cursor before counts.
     pub asked: bool,
     pub resumed: bool,
@@ -153,6 +155,7 @@ impl Socket {
             node,
             out: VecDeque::new(),
             said: VecDeque::new(),
+            late: None,
             asked: false,
             resumed: false,
             last: BTreeMap::new(),
@@ -227,6 +230,7 @@ impl World {
             let RecordBody::Message(message) = &event.body;
             event.id == id && message.content.as_str() == content
         });
+        self.checker.shown(conversation, seq, id);
         self.checker.ensure(same, "phantom", || format!("{conversation} {seq} is not what was given"));
     }
 

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 
 use crate::client::{Said, Socket, scope};
 use crate::log::SimLog;
+use crate::mutant::Mutant;
 use crate::net::arrive;
 use crate::node;
 use crate::schedule::{Kind, NODES, OWNERS_MAX, Schedule};
@@ -63,7 +64,9 @@ impl Schedule {
             let again = world.dice.chance(0.3);
             let cursor = world.clients[client].cursor.as_deref();
             let Some(socket) = world.sockets.get_mut(&socket) else { return };
-            if again && cursor.is_some() && !socket.asked {
+            if let Some(late) = socket.late.take() {
+                socket.said.push_back(late);
+            } else if again && cursor.is_some() && !socket.asked {
                 socket.asked = true;
                 socket.said.push_back(Said::resume(cursor));
             } else {
@@ -101,7 +104,11 @@ impl Schedule {
         let state = self.with(|world| {
             let mut socket = Socket::new(client, node);
             socket.asked = resume.is_some();
-            socket.said.extend(resume.clone());
+            if !world.healing && world.dice.chance(0.2) {
+                socket.late = resume.clone();
+            } else {
+                socket.said.extend(resume.clone());
+            }
             world.sockets.insert(number, socket);
             let state = &mut world.clients[client];
             state.socket = Some(number);
@@ -157,6 +164,21 @@ impl Schedule {
         }
     }
 
+    /// The machine that all run on loses power.
+    pub fn lose_power(&mut self) {
+        if self.with(|world| world.durable.is_none()) {
+            return;
+        }
+        self.tell(|| "power is lost".into());
+        self.actors.clear();
+        self.with(|world| {
+            world.checker.count("losses of power");
+            world.lose_power();
+        });
+        (0..NODES).for_each(|number| self.start_node(number));
+        self.start_owner((0..PARTITIONS).collect());
+    }
+
     /// More comes for a socket than its mailbox holds.
     pub fn burst(&self) {
         self.with(|world| {
@@ -189,7 +211,12 @@ impl Schedule {
     /// The log drops what is applied.
     pub fn forget(&self) {
         let log = SimLog(self.world.clone());
-        let applied = self.with(|world| world.store.frontier());
+        let applied = self.with(|world| {
+            if !world.has(Mutant::TrimsApplied) {
+                world.sync();
+            }
+            world.store.frontier()
+        });
         let below: Vec<_> = (0..).zip(applied.offsets.iter().map(|offset| offset + 1)).collect();
         let _ = log.forget(&below).now_or_never();
     }

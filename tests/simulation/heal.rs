@@ -32,6 +32,9 @@ impl Schedule {
             self.reconnect();
         }
         self.with(|world| {
+            for socket in world.sockets.values_mut() {
+                socket.said.extend(socket.late.take());
+            }
             for number in world.sockets.keys().copied().collect::<Vec<_>>() {
                 world.acknowledge(number);
             }

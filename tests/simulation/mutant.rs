@@ -15,6 +15,8 @@ pub enum Mutant {
     ForgetsTime,
     /// The offset moves in another transaction than the rows.
     OffsetFirst,
+    /// The log drops what is applied, though a loss of power can take it back.
+    TrimsApplied,
     /// Nodes are told before the COMMIT.
     ToldBeforeCommit,
     /// Publications carry a `prev` that every node takes for its own.
@@ -53,13 +55,14 @@ pub enum Mutant {
 const LOST: &[&str] = &["order", "complete", "rejected", "delivered"];
 
 /// All of them, and the rules of which one finds it.
-pub const ALL: [(Mutant, &[&str]); 22] = [
+pub const ALL: [(Mutant, &[&str]); 23] = [
     (Mutant::FenceIgnoresEpoch, &["fence"]),
     (Mutant::FenceIgnoresOffset, &["fate", "order", "twice"]),
     (Mutant::KeepsDuplicates, &["fate"]),
     (Mutant::HalfBatch, &["fate", "time", "position"]),
     (Mutant::ForgetsTime, &["time"]),
     (Mutant::OffsetFirst, &["fate", "time", "position"]),
+    (Mutant::TrimsApplied, &["caught up"]),
     (Mutant::ToldBeforeCommit, &["phantom", "order", "twice", "delivered"]),
     (Mutant::HoleHidden, LOST),
     (Mutant::ScanSkipsRejections, &["rejected"]),

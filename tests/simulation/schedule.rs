@@ -113,6 +113,9 @@ impl Schedule {
         let present = [0.15, 0.5, 1.0][dice.below(3)];
         let mut world = World::new(dice, faults, mutant, before.history());
         world.checker.story = told.then(Vec::new);
+        if world.dice.chance(0.3) {
+            world.durable = Some(Box::new(world.store.clone()));
+        }
         for number in 0..2 * USERS as usize {
             let (acks, named) = (world.dice.chance(0.4), world.dice.chance(0.6));
             let name = named.then(|| format!("device-{number}"));
@@ -170,7 +173,7 @@ impl Schedule {
         id
     }
 
-    fn start_node(&mut self, number: usize) {
+    pub fn start_node(&mut self, number: usize) {
         let known = self.with(|world| world.store.frontier());
         let app = node::boot(&self.world, number, &known);
         self.with(|world| world.net.links[number].hub = Some(Arc::clone(&app.hub)));
@@ -257,7 +260,8 @@ impl Schedule {
             972..978 => self.restart_node(self.below(NODES)),
             978..984 => self.with(|world| world.faults.store_away = true),
             984..990 => self.with(World::settle),
-            990..993 => self.burst(),
+            990..992 => self.burst(),
+            992 => self.lose_power(),
             993..997 => self.fetch(),
             _ => self.forget(),
         }

@@ -90,23 +90,25 @@ impl Session {
     async fn go_on(&mut self) -> Result<(), Closed> {
         self.burst();
         self.judge();
-        let (healing, choice) = {
-            let mut world = self.world.lock();
-            (world.healing, world.dice.below(5))
-        };
-        if healing || choice == 0 {
+        if self.comes_up() {
             self.hear()?;
         }
-        if healing || choice == 1 {
+        if self.comes_up() {
             self.catch_up()?;
         }
-        if healing || choice == 2 {
+        if self.comes_up() {
             self.give_part()?;
         }
-        if healing || choice == 3 {
+        if self.comes_up() {
             self.take_mail().await?;
         }
         self.step(Input::Tick)
+    }
+
+    /// Whether it is the turn of something; which of several things comes first follows from nothing.
+    fn comes_up(&self) -> bool {
+        let mut world = self.world.lock();
+        world.healing || world.dice.chance(0.6)
     }
 
     fn step(&mut self, input: Input<'_>) -> Result<(), Closed> {
@@ -117,7 +119,7 @@ impl Session {
 
     fn perform(&mut self, action: Action) -> Result<(), Closed> {
         match action {
-            Action::Write(text) => self.write(&text),
+            Action::Write(text) | Action::WriteAtPace(text) => self.write(&text),
             Action::Ping(payload) => self.world.lock().write(self.number, Frame::Ping(payload)),
             Action::Delivered(conversation, from, to) => {
                 let member = authorize::member(self.user, conversation).unwrap();
@@ -269,17 +271,22 @@ impl Session {
     /// `received` and `read` on their way.
     fn judge(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
-        let mut world = None;
+        let mut refused = None;
         self.judging.retain_mut(|task| match task.as_mut().poll(&mut context) {
             Poll::Pending => true,
             Poll::Ready(judged) => {
-                world = judged.err();
+                refused = judged.err().or(refused.take());
                 false
             }
         });
-        // A client confirms only what it was given: that storage is away is the one excuse.
-        if let Some(error) = world.filter(|error| error.code != ErrorCode::Unavailable) {
-            self.world.lock().checker.fail("refused", || error.to_string());
+        // A client confirms only what it was given: that storage is away is an excuse, and that it lost what
+        // the log has yet to bring again.
+        let Some(error) = refused.filter(|error| error.code != ErrorCode::Unavailable) else { return };
+        let mut world = self.world.lock();
+        let lost = world.checker.counts.contains_key("losses of power");
+        world.checker.ensure(lost, "refused", || error.to_string());
+        if world.healing && world.sockets.contains_key(&self.number) {
+            world.acknowledge(self.number);
         }
     }
 

@@ -81,6 +81,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     pub log: Log,
     pub store: Store,
+    /// What a loss of power leaves of the store, where one may happen.
+    pub durable: Option<Box<Store>>,
     pub net: Net,
     pub sockets: BTreeMap<usize, Socket>,
     pub clients: Vec<Client>,
@@ -102,6 +104,7 @@ impl World {
             mutant,
             log,
             store,
+            durable: None,
             net: Net::default(),
             sockets: BTreeMap::new(),
             clients: Vec::new(),
