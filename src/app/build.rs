@@ -105,6 +105,8 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     let log = Arc::new(open_log(config, follows)?);
     let identity = log.identity();
     let log_number = store.attach_log(identity).await?;
+    // The lock says that nobody else is at work here: these are of a process that has ended.
+    store.end_leases().await?;
     let incarnation = store.incarnation().await?;
     let story = Arc::new(story);
     let recent = Recent::default();
