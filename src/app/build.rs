@@ -16,7 +16,7 @@ use crate::config::{LogBackend, StorageBackend};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
 use crate::delivery::memory::MemoryFanout;
-use crate::domain::Secret;
+use crate::domain::{Outcome, Secret};
 use crate::notify::Channel;
 use crate::notify::capture::CaptureChannel;
 use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
@@ -117,12 +117,16 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     Ok(Built { app: Arc::new(app), channel: channel(config)?, log, lock, notices })
 }
 
-/// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and
-/// how long it took from being accepted to being handed to the sockets.
+/// What the hub tells of each outcome: the fate of a message that this node accepted, a line of the story, and
+/// how long an event took from being accepted to being handed to the sockets.
 fn observer(recent: &Recent, story: &Arc<Story>) -> crate::delivery::hub::Observer {
     let (recent, story) = (recent.clone(), Arc::clone(story));
     let delivery = metrics::histogram!("chatd_delivery_seconds");
-    Box::new(move |event, reached| {
+    Box::new(move |outcome, reached| {
+        let event = match outcome {
+            Outcome::Stored(event) => event,
+            Outcome::Rejected(rejection) => return recent.rejected(rejection.id),
+        };
         recent.stored(event);
         story.stored(event, reached);
         if reached > 0 {

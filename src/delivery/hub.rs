@@ -14,8 +14,8 @@ use super::{Publication, frame};
 use crate::domain::{ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, UserId};
 use crate::storage::Receipt;
 
-/// Told of each event that this node hears of: the event, and how many sockets of others got it.
-pub type Observer = Box<dyn Fn(&Event, usize) + Send + Sync>;
+/// Told of each outcome that this node hears of, and, where it is an event, how many sockets of others got it.
+pub type Observer = Box<dyn Fn(&Outcome, usize) + Send + Sync>;
 
 /// What one user may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,9 +195,10 @@ impl Hub {
                         let count = put_event(users.get(&member), event, member);
                         reached += if member == event.from { 0 } else { count };
                     }
-                    (self.observer)(event, reached);
+                    (self.observer)(outcome, reached);
                 }
                 Outcome::Rejected(rejection) => {
+                    (self.observer)(outcome, 0);
                     let Some(devices) = users.get(&rejection.from) else { continue };
                     let frame = frame::rejected(rejection);
                     for device in devices {
