@@ -21,11 +21,13 @@ use crate::telemetry::story::Story;
 const SLOW: i64 = 90;
 const AWAY: i64 = 91;
 
+type Held = (Entry, Generation, oneshot::Sender<Result<Offset, LogError>>);
+
 /// A log that keeps every append waiting for its answer.
 struct HeldLog {
     identity: LogIdentity,
     generation: AtomicU64,
-    held: Mutex<Vec<(Entry, Generation, oneshot::Sender<Result<Offset, LogError>>)>>,
+    held: Mutex<Vec<Held>>,
 }
 
 impl EventLog for HeldLog {
