@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // One TLS provider for all of the process; with two linked in, rustls would panic at its first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

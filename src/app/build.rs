@@ -20,11 +20,17 @@ use crate::domain::{Outcome, Secret};
 use crate::notify::Channel;
 use crate::notify::capture::CaptureChannel;
 use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
+use crate::pipeline::EventSource;
 use crate::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError};
 use crate::presence::memory::MemoryPresence;
 use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
 use crate::storage::{Ledger, Storage, StorageError};
 use crate::telemetry::story::Story;
+
+/// What is said when the database is new and the log is not.
+const REPLAYED: &str = "the database is new and the message log is not: messages are read back from the log, \
+                        but users, addresses and what was read are not in it; restore a backup where there is \
+                        one";
 
 /// Why chatd cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +61,15 @@ pub enum BuildError {
     /// The log's file.
     #[error(transparent)]
     LogOpen(#[from] LogOpenError),
+    /// The database follows a log that is not there; none is begun in its place.
+    #[error(
+        "the message log {path} is missing, and the database beside it goes on from it: restore both from \
+         one backup, or move the database away too to begin anew"
+    )]
+    LogLost {
+        /// Where it has to be.
+        path: String,
+    },
     /// The database and the log do not belong together, or storage is away.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -86,9 +101,12 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     let lock = DataLock::take(&config.data)?;
     let tokens = Arc::new(verifier(config)?);
     let store = open_storage(config).await?;
-    let log = Arc::new(open_log(config)?);
+    let follows = store.follows_a_log().await?;
+    let log = Arc::new(open_log(config, follows)?);
     let identity = log.identity();
     let log_number = store.attach_log(identity).await?;
+    // The lock says that nobody else is at work here: these are of a process that has ended.
+    store.end_leases().await?;
     let incarnation = store.incarnation().await?;
     let story = Arc::new(story);
     let recent = Recent::default();
@@ -113,7 +131,11 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         incarnation,
         settings: settings(config),
     };
-    let notices = config.notices().iter().cloned().chain(log.warning().map(str::to_owned)).collect();
+    let mut notices: Vec<String> = config.notices().to_vec();
+    notices.extend(log.warning().map(str::to_owned));
+    if !follows && log.bounds().await.is_ok_and(|bounds| bounds.iter().any(|bounds| bounds.end > 0)) {
+        notices.push(REPLAYED.to_owned());
+    }
     Ok(Built { app: Arc::new(app), channel: channel(config)?, log, lock, notices })
 }
 
@@ -187,10 +209,14 @@ async fn open_storage(config: &Config) -> Result<Arc<SqliteStore>, BuildError> {
     Ok(Arc::new(SqliteStore::open(settings).await?))
 }
 
-fn open_log(config: &Config) -> Result<EmbeddedLog, BuildError> {
+/// Opens the log; makes it, unless there has to be one already.
+fn open_log(config: &Config, exists: bool) -> Result<EmbeddedLog, BuildError> {
     let LogBackend::Embedded { path } = &config.log.backend else {
         return Err(BuildError::Missing("Kafka"));
     };
+    if exists && !path.exists() {
+        return Err(BuildError::LogLost { path: path.display().to_string() });
+    }
     Ok(EmbeddedLog::open(&EmbeddedLogSettings {
         path: path.clone(),
         partitions: config.log.partitions,

@@ -75,8 +75,8 @@ impl Owner {
     /// Takes partitions over and tells the nodes what the owner before may not have told them.
     pub async fn claim(app: &App, partitions: &[Partition]) -> Result<Self, ApplyError> {
         let claims = app.storage.claim(app.log_number, partitions).await?;
-        let (none, halted) = (BTreeMap::new(), HashMap::new());
-        let mut owner = Self { log: app.log_number, claims: none, halted, doubtful: false };
+        let halted = check(app.source.as_ref(), &claims).await?;
+        let mut owner = Self { log: app.log_number, claims: BTreeMap::new(), halted, doubtful: false };
         owner.adopt(app, claims).await?;
         Ok(owner)
     }
@@ -85,7 +85,15 @@ impl Owner {
     /// is dropped; what a lost COMMIT stored is adopted and published.
     pub async fn reload(&mut self, app: &App) -> Result<(), ApplyError> {
         self.doubtful = true;
-        let partitions: Vec<Partition> = self.claims.keys().copied().collect();
+        // Again only when a COMMIT came late, just now; each partition has one under way at most.
+        while !self.looked_up(app).await? {}
+        self.doubtful = false;
+        Ok(())
+    }
+
+    /// One reading; false when it was outdated before it was judged.
+    async fn looked_up(&mut self, app: &App) -> Result<bool, ApplyError> {
+        let partitions = self.partitions();
         let now = app.storage.claims(self.log, &partitions).await?;
         let mine = |claim: &Claim| self.claims.get(&claim.partition).is_some_and(|c| c.epoch == claim.epoch);
         let (kept, lost): (Vec<_>, Vec<_>) = now.into_iter().partition(mine);
@@ -93,13 +101,23 @@ impl Owner {
             tracing::warn!(partition = claim.partition, "another owner took this partition over");
             self.claims.remove(&claim.partition);
         }
+        let halted = check(app.source.as_ref(), &kept).await?;
+        if !halted.is_empty() {
+            // The log may have been trimmed for a COMMIT that came after the reading: no reason to stand still.
+            let again = app.storage.claims(self.log, &self.partitions()).await?;
+            let next = |claims: &[Claim]| -> BTreeMap<Partition, Offset> {
+                claims.iter().map(|claim| (claim.partition, claim.next_offset)).collect()
+            };
+            if next(&again) != next(&kept) {
+                return Ok(false);
+            }
+        }
+        self.halted = halted;
         self.adopt(app, kept).await?;
-        self.doubtful = false;
-        Ok(())
+        Ok(true)
     }
 
     async fn adopt(&mut self, app: &App, claims: Vec<Claim>) -> Result<(), ApplyError> {
-        self.halted = check(app.source.as_ref(), &claims).await?;
         for mut claim in claims {
             // What this process published itself is known better here than in storage.
             let told = self

@@ -61,6 +61,9 @@ pub enum From {
     Cursor(String),
     /// No cursor: what this user's devices have confirmed.
     Confirmed,
+    /// No cursor, from a socket that has been given everything up to here, and is given what follows: what
+    /// other devices have confirmed beyond must not be left out.
+    Again(Frontier),
     /// What this very socket has been given before, after its mailbox overflowed.
     Given(Frontier),
 }
@@ -92,6 +95,10 @@ impl Resume {
         let announced = !matches!(from, From::Given(_));
         let since = match from {
             From::Confirmed => Since::Confirmed,
+            From::Again(given) => {
+                until = given;
+                Since::Confirmed
+            }
             From::Given(frontier) => Since::Frontier(frontier),
             From::Cursor(text) => judge(app, user, &text, &until).await?,
         };

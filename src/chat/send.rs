@@ -11,11 +11,11 @@ use crate::app::App;
 use crate::chat::recent::Recall;
 use crate::domain::Subject;
 use crate::domain::{
-    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Record, RecordBody, Seq, Timestamp,
-    UserId,
+    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Offset, Record, RecordBody, Seq,
+    Timestamp, UserId,
 };
 use crate::pipeline::partitioner::partition_of;
-use crate::pipeline::{Entry, Generation, record};
+use crate::pipeline::{Entry, Generation, LogError, record};
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,13 +119,26 @@ pub fn append(
     };
     async move {
         if let Some((appending, fingerprint, since)) = appending {
-            appending.await?;
+            let appended = appending.await;
+            tell_health(&app, &appended);
+            appended?;
             app.recent.accepted(accepted.id, fingerprint, accepted.at);
             app.story.accepted(accepted.id, since);
             metrics::counter!("chatd_accepted_total").increment(1);
             metrics::histogram!("chatd_accept_seconds").record(since.elapsed());
         }
         Ok(accepted)
+    }
+}
+
+/// A log that takes nothing is an operator's matter too, and ends with the next message that it takes.
+fn tell_health(app: &App, appended: &Result<Offset, LogError>) {
+    match appended {
+        Ok(_) => app.health.clear("log"),
+        Err(error @ (LogError::Unavailable(_) | LogError::Corrupt(_))) => {
+            app.health.raise("log", &error.to_string());
+        }
+        Err(_) => {}
     }
 }
 

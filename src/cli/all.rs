@@ -8,6 +8,7 @@ use crate::app::build::BuildError;
 use crate::config::{Config, LogBackend, MailBackend, PresenceBackend, StorageBackend, secrets};
 use crate::domain::{Timestamp, UserId};
 use crate::roles::all::{Ready, RunError};
+use crate::storage::StorageError;
 use crate::telemetry::logs;
 
 /// Runs a whole server until it is told to stop.
@@ -33,6 +34,8 @@ pub async fn run(config: &Config) -> Result<(), CliError> {
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
         let exit = match &error {
+            // Not away, but another one's.
+            RunError::Build(BuildError::Storage(StorageError::ForeignLog { .. })) => Exit::Config,
             RunError::Build(BuildError::Smtp(_) | BuildError::Storage(_))
             | RunError::Bind(_)
             | RunError::Storage(_) => Exit::Dependency,

@@ -37,7 +37,7 @@ pub struct Hub {
     log: LogNumber,
     limits: Limits,
     tracks: Mutex<Vec<Track>>,
-    /// What `tracks` know, for `heard`: read while a publication is put into the mailboxes.
+    /// What `tracks` know, to be read while a publication is put into the mailboxes: see `heard`.
     known: Box<[AtomicI64]>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     doubt: Notify,
@@ -63,9 +63,16 @@ impl Attachment {
     }
 }
 
+impl Attachment {
+    /// Gives the place up before the socket has ended: nothing more is put in.
+    pub fn leave(&self) {
+        self.hub.detach(self.user, &self.mailbox);
+    }
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.hub.detach(self.user, &self.mailbox);
+        self.leave();
     }
 }
 
@@ -122,16 +129,16 @@ impl Hub {
         self.log
     }
 
-    /// How far this node has heard, both ways: everything that the frontier covers has been put into the
-    /// mailboxes, and everything that was put there before this call, dropped for want of room, or missed by a
-    /// socket that came just after, is covered. For that it waits for a publication that is being put.
+    /// Where storage and mailboxes meet: everything that this frontier covers has been put into the mailboxes
+    /// before this call, and everything beyond is put there after it. Waits for a publication that is being put:
+    /// a socket attached, or a mailbox begun anew, in the middle of it has missed a part that is not covered yet.
     pub fn frontier(&self) -> Frontier {
         let offsets = lock(&self.tracks).iter().map(Track::known).collect();
         Frontier { log: self.log, offsets }
     }
 
-    /// Everything that this frontier covers has been put into the mailboxes before this call; perhaps more has.
-    /// Waits for nobody, so it is what sockets ask each time they empty their mailbox.
+    /// Everything that this frontier covers has been put into the mailboxes before this call; more may have been.
+    /// Waits for nothing.
     pub fn heard(&self) -> Frontier {
         let offsets = self.known.iter().map(|offset| offset.load(Ordering::Acquire)).collect();
         Frontier { log: self.log, offsets }

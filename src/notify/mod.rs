@@ -21,9 +21,7 @@ use async_trait::async_trait;
 
 use crate::domain::{EmailAddress, Timestamp};
 
-pub use capture::CaptureChannel;
 pub use policy::{Backoff, NotifySettings};
-pub use smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
 pub use template::{ContentPolicy, Letter, Quote};
 pub use worker::{Published, Worker};
 

@@ -10,7 +10,7 @@ use super::supervisor::Supervisor;
 use crate::app::App;
 use crate::app::health::CONSUMER;
 use crate::chat::apply::{ApplyError, Owner, Turn};
-use crate::domain::Timestamp;
+use crate::domain::{Frontier, Timestamp};
 use crate::notify::worker::Worker;
 
 /// Owners beat so often (architecture: nodes scan after 3 s of silence).
@@ -18,8 +18,9 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a failure grows from the first to the last of these.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The log is trimmed so often.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// What was applied is made durable, and the log trimmed, so often: a write-ahead log that grows for longer
+/// would be copied by the applier itself, in the middle of a transaction.
+const TRIM_EVERY: Duration = Duration::from_secs(3);
 /// Rejections and settled mails are kept so long (protocol.md, `rejected`).
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Old rows are looked for so often.
@@ -126,19 +127,14 @@ async fn failed(app: &App, error: &ApplyError, pause: &mut Duration) {
 /// Lets the log forget what storage can no longer lose, and storage what nobody asks for any more.
 async fn trim(app: Arc<App>, stop: CancellationToken) {
     let mut pruned: Option<Instant> = None;
+    let mut durable: Option<Frontier> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TRIM_EVERY) => {}
         }
-        match app.storage.make_durable(app.log_number).await {
-            Ok(frontier) => {
-                let below: Vec<_> = (0..).zip(frontier.offsets.iter().map(|offset| offset + 1)).collect();
-                if let Err(error) = app.source.forget(&below).await {
-                    tracing::warn!(%error, "the log could not be trimmed; it will be tried again");
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the log is not trimmed: storage did not answer"),
+        if let Err(error) = trim_once(&app, &mut durable).await {
+            tracing::warn!(%error, "the log is not trimmed; it will be tried again");
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             pruned = Some(Instant::now());
@@ -147,4 +143,16 @@ async fn trim(app: Arc<App>, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// Nothing to do where nothing was applied since the last time.
+async fn trim_once(app: &App, durable: &mut Option<Frontier>) -> Result<(), ApplyError> {
+    if durable.as_ref() == Some(&app.storage.frontier(app.log_number).await?) {
+        return Ok(());
+    }
+    let frontier = app.storage.make_durable(app.log_number).await?;
+    let below: Vec<_> = (0..).zip(frontier.offsets.iter().map(|offset| offset + 1)).collect();
+    app.source.forget(&below).await?;
+    *durable = Some(frontier);
+    Ok(())
 }

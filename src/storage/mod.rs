@@ -29,7 +29,9 @@ pub enum StorageError {
     #[error("storage refuses this for good: {0}")]
     Refused(String),
     /// The database belongs to another message log.
-    #[error("this database belongs to the message log {expected}, not to {found}")]
+    #[error(
+        "this database belongs to the message log {expected}, not to {found}: restore both from one backup"
+    )]
     ForeignLog {
         /// The log that the database follows.
         expected: uuid::Uuid,

@@ -253,6 +253,10 @@ impl State {
         self.phase = Phase::Resuming;
         self.settled = false;
         self.resume_mark = mark;
+        let from = match (from, &self.seen) {
+            (From::Confirmed, Some(seen)) => From::Again(seen.clone()),
+            (from, _) => from,
+        };
         actions.push(Action::Resume(from));
     }
 

@@ -1,10 +1,10 @@
 //! History as REST tells it.
 
 use chatd::cli::bench::checker::Device;
-use chatd::domain::{ConversationId, MessageId, Seq};
+use chatd::domain::{ConversationId, MessageId, Seq, UserId};
 use serde_json::Value;
 
-use crate::judge::{Seen, Trace};
+use crate::judge::{Orders, Seen, Trace};
 use crate::support;
 
 /// A row of history.
@@ -52,13 +52,31 @@ pub fn row(frame: &Value) -> Row {
     }
 }
 
-/// Lets the history be one more device, which has to hold everything too.
-pub async fn add_to(trace: &mut Trace, address: &str) {
-    let mut conversations: Vec<ConversationId> = trace.watchers.iter().map(|(_, of)| *of).collect();
-    conversations.sort_unstable_by_key(ToString::to_string);
+/// The conversations of a run.
+fn conversations(trace: &Trace) -> Vec<(ConversationId, UserId, UserId)> {
+    let people = |conversation| match conversation {
+        ConversationId::Dm(low, high) => (conversation, low, high),
+        ConversationId::Group(_) => unreachable!("only two people talk here"),
+    };
+    let mut conversations: Vec<_> = trace.watchers.iter().map(|(_, of)| people(*of)).collect();
+    conversations.sort_unstable_by_key(|(_, low, _)| *low);
     conversations.dedup();
-    for conversation in conversations {
-        let ConversationId::Dm(low, high) = conversation else { unreachable!("only two people talk here") };
+    conversations
+}
+
+/// All conversations of a run.
+pub async fn of_all(trace: &Trace, address: &str) -> Orders {
+    let mut orders = Orders::new();
+    for (conversation, reader, _) in conversations(trace) {
+        let rows = read(address, conversation, &support::token(reader.get())).await;
+        orders.insert(conversation, rows.into_iter().map(|row| (row.seq, row.id)).collect());
+    }
+    orders
+}
+
+/// Lets the history be one more device of each person, which has to hold everything too.
+pub async fn add_to(trace: &mut Trace, address: &str) {
+    for (conversation, low, high) in conversations(trace) {
         for reader in [low, high] {
             let device = Device(u32::try_from(1_000_000 + reader.get()).unwrap());
             trace.watchers.push((device, conversation));

@@ -7,6 +7,9 @@ use chatd::cli::bench::checker::{Checker, Device};
 use chatd::cli::bench::verdict::{Fault, Verdict};
 use chatd::domain::{ConversationId, MessageId, Seq};
 
+/// Conversations, each with what is in it by seq.
+pub type Orders = HashMap<ConversationId, BTreeMap<Seq, MessageId>>;
+
 /// One thing that a client did or saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -96,6 +99,16 @@ impl Trace {
         verdict
     }
 
+    /// Whether everything that was accepted by the end of this run is in these orders.
+    pub fn accepted_are_in(&self, orders: &Orders) -> bool {
+        let stored: HashSet<&MessageId> = orders.values().flat_map(BTreeMap::values).collect();
+        let mut accepted = self
+            .seen
+            .iter()
+            .filter_map(|seen| if let Seen::Accepted(id, _) = seen { Some(id) } else { None });
+        accepted.all(|id| stored.contains(id))
+    }
+
     #[track_caller]
     fn assert_order_of_sends(&self) {
         let failed: HashSet<MessageId> = self
@@ -119,8 +132,8 @@ impl Trace {
     }
 
     /// Each conversation as all devices together saw it.
-    pub fn orders(&self) -> HashMap<ConversationId, BTreeMap<Seq, MessageId>> {
-        let mut orders: HashMap<ConversationId, BTreeMap<Seq, MessageId>> = HashMap::new();
+    pub fn orders(&self) -> Orders {
+        let mut orders: Orders = HashMap::new();
         for seen in &self.seen {
             if let Seen::Message(_, conversation, seq, id) = seen {
                 orders.entry(*conversation).or_default().insert(*seq, *id);
@@ -130,7 +143,7 @@ impl Trace {
     }
 
     /// What one device holds.
-    pub fn held(&self, device: Device) -> HashMap<ConversationId, BTreeMap<Seq, MessageId>> {
+    pub fn held(&self, device: Device) -> Orders {
         let seen = self
             .seen
             .iter()

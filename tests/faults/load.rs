@@ -1,6 +1,6 @@
 //! Pairs of people who write to each other all the time, and what they saw.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ impl Pace {
 /// What everybody shares.
 pub struct World {
     pub pace: Pace,
-    /// Where the server is now.
-    address: Mutex<String>,
+    /// Where the server is.
+    pub address: String,
     /// Grows with each server.
     epoch: AtomicU32,
     /// No new messages.
@@ -59,6 +59,8 @@ pub struct Record {
     pub checker: Checker,
     /// The content of each message, by its id.
     contents: HashMap<MessageId, String>,
+    /// The messages that have their `accepted`, or `rejected`.
+    answered: HashSet<MessageId>,
     /// `accepted` on sockets that were opened in an epoch, and when the first came.
     pub accepted: BTreeMap<u32, (u64, Instant)>,
     /// Sockets with a `hello`, by epoch.
@@ -96,7 +98,7 @@ impl World {
         record.checker = judge::checker(&record.trace.watchers);
         Self {
             pace,
-            address: Mutex::new(address.to_owned()),
+            address: address.to_owned(),
             epoch: AtomicU32::new(0),
             quiet: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -109,14 +111,9 @@ impl World {
         (UserId::new(first).unwrap(), UserId::new(first + 1).unwrap())
     }
 
-    pub fn address(&self) -> String {
-        self.address.lock().unwrap().clone()
-    }
-
-    /// A server began anew, perhaps elsewhere.
-    pub fn moved(&self, address: &str) {
-        *self.address.lock().unwrap() = address.to_owned();
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+    /// The server has gone, and another will listen at the same address; its epoch.
+    pub fn moved(&self) -> u32 {
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     pub fn epoch(&self) -> u32 {
@@ -135,6 +132,17 @@ impl World {
         self.record.lock().unwrap()
     }
 
+    /// What somebody is about to send; false where all is to be quiet. Whoever waits until all is settled
+    /// looks under the same lock, so that nothing is begun after that.
+    pub fn write(&self, id: MessageId, content: &str) -> bool {
+        let mut record = self.record();
+        if self.is_quiet() {
+            return false;
+        }
+        record.contents.insert(id, content.to_owned());
+        true
+    }
+
     /// Messages accepted by the server of this epoch.
     pub fn accepted_in(&self, epoch: u32) -> u64 {
         self.record().accepted.get(&epoch).map_or(0, |(count, _)| *count)
@@ -150,7 +158,8 @@ impl World {
                 if Instant::now() > until {
                     let record = self.record();
                     let verdict = record.checker.verdict();
-                    let state = format!("{verdict}; {:?}; {:?}", record.errors, record.wrong);
+                    let state =
+                        format!("{verdict}; {:?}; {:?}; {:?}", record.errors, record.wrong(), record.greeted);
                     drop(record);
                     panic!("{what} did not come ({place}): {state}");
                 }
@@ -163,13 +172,21 @@ impl World {
 impl Record {
     /// Writes down what was seen.
     pub fn see(&mut self, seen: Seen) {
+        if let Seen::Accepted(id, _) | Seen::Rejected(id) = &seen {
+            self.answered.insert(*id);
+        }
         judge::tell(&mut self.checker, &seen);
         self.trace.seen.push(seen);
     }
 
-    /// What somebody is about to send.
-    pub fn write(&mut self, id: MessageId, content: &str) {
-        self.contents.insert(id, content.to_owned());
+    /// The first of what was wrong, which is enough to read.
+    fn wrong(&self) -> &[String] {
+        &self.wrong[..self.wrong.len().min(3)]
+    }
+
+    /// Everything was accepted in the end, also what had failed, and all copies have come.
+    fn is_settled(&self) -> bool {
+        self.answered.len() == self.contents.len() && self.checker.is_settled()
     }
 
     /// Whether a message is what was sent under its id.
@@ -200,7 +217,9 @@ impl Load {
         for pair in 0..pace.pairs {
             let (one, other) = World::pair(&pace, pair);
             for (user, peer) in [(one, other), (other, one)] {
-                people.spawn(Person::new(user, peer, support::token(user.get())).live(Arc::clone(&world)));
+                let begins = pace.period * u32::try_from(user.get() % 20).unwrap() / 20;
+                let person = Person::new(user, peer, support::token(user.get()), begins);
+                people.spawn(person.live(Arc::clone(&world)));
             }
         }
         Self { world, people }
@@ -209,7 +228,7 @@ impl Load {
     /// Nobody writes anything new; waits until everything has its answer and all its copies.
     pub async fn settle(&self) {
         self.world.quiet.store(true, Ordering::SeqCst);
-        self.world.until("the last answers and copies", |record| record.checker.is_settled()).await;
+        self.world.until("the last answers and copies", Record::is_settled).await;
     }
 
     /// Lets them write again.
@@ -230,7 +249,7 @@ impl Load {
             ended.unwrap();
         }
         let record = self.world.record();
-        assert!(record.wrong.is_empty(), "{:#?}", record.wrong);
+        assert!(record.wrong.is_empty(), "{:#?}", record.wrong());
         record.trace.clone()
     }
 }

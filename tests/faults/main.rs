@@ -10,9 +10,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
+mod damage;
+mod disk;
+mod freeze;
 mod history;
 mod judge;
 mod kill;
 mod load;
+mod mail;
+mod mail_server;
 mod person;
 mod process;
+mod start;
+mod stop;

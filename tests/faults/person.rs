@@ -60,7 +60,8 @@ struct Socket {
 }
 
 impl Person {
-    pub fn new(user: UserId, peer: UserId, token: String) -> Self {
+    /// Somebody who begins a while after the others, so that not all write at the same moment.
+    pub fn new(user: UserId, peer: UserId, token: String, begins: Duration) -> Self {
         Self {
             user,
             device: device(user),
@@ -70,7 +71,7 @@ impl Person {
             written: 0,
             pending: VecDeque::new(),
             cursor: None,
-            next_at: Instant::now(),
+            next_at: Instant::now() + begins,
             retry_at: None,
         }
     }
@@ -80,9 +81,11 @@ impl Person {
         while !world.is_over() {
             let epoch = world.epoch();
             let bearer = format!("Bearer {}", self.token);
-            let url = format!("ws://{}/ws?device=one", world.address());
+            let url = format!("ws://{}/ws?device=one", world.address);
             match Client::connect(&url, &[("Authorization", &bearer)]).await {
-                Ok(client) => self.talk(&world, client, epoch).await,
+                // Else nobody knows which of two servers this is.
+                Ok(client) if epoch == world.epoch() => self.talk(&world, client, epoch).await,
+                Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             }
         }
@@ -185,17 +188,19 @@ impl Person {
         }
     }
 
-    /// A new message.
+    /// A new message, unless all is to be quiet.
     async fn write(&mut self, world: &World, socket: &mut Socket) -> std::io::Result<()> {
         self.next_at = self.next_at.max(Instant::now() - world.pace.period) + world.pace.period;
-        self.written += 1;
-        let client_id = format!("m{}", self.written);
-        let mut content = format!("{} of {} ", self.written, self.user);
+        let client_id = format!("m{}", self.written + 1);
+        let mut content = format!("{} of {} ", self.written + 1, self.user);
         content.extend(std::iter::repeat_n('.', world.pace.bytes.saturating_sub(content.len())));
-        // A blank or trailing space would be kept too; a letter at the end shows that nothing is cut off.
+        // A letter at the end shows that nothing is cut off.
         content.push('x');
         let id = MessageId::derive(self.conversation, self.user, &ClientId::new(client_id.clone()).unwrap());
-        world.record().write(id, &content);
+        if !world.write(id, &content) {
+            return Ok(());
+        }
+        self.written += 1;
         self.pending.push_back(Pending { client_id, id, content, failed: false });
         self.send(world, socket, self.pending.len() - 1).await
     }

@@ -9,9 +9,9 @@ mod stack;
 use std::time::{Duration, Instant};
 
 use chatd::domain::{EmailAddress, Secret, Timestamp};
-use chatd::notify::{
-    Address, CaptureChannel, Channel, ChannelError, Mail, SmtpChannel, SmtpSettings, SmtpTls,
-};
+use chatd::notify::capture::CaptureChannel;
+use chatd::notify::smtp::{SmtpChannel, SmtpSettings, SmtpTls};
+use chatd::notify::{Address, Channel, ChannelError, Mail};
 use scripted::{Scripted, polite};
 use stack::{Mode, Stack};
 

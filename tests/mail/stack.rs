@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use chatd::domain::Secret;
-use chatd::notify::{SmtpSettings, SmtpTls};
+use chatd::notify::smtp::{SmtpSettings, SmtpTls};
 use reqwest::Url;
 use serde_json::Value;
 

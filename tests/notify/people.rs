@@ -11,8 +11,9 @@ use chatd::domain::{
     ClientId, Content, ConversationId, EmailAddress, Frontier, LogNumber, MessageBody, MessageId, Offset,
     Record, RecordBody, Seq, Timestamp, UserId,
 };
+use chatd::notify::capture::CaptureChannel;
 use chatd::notify::{
-    CaptureChannel, Channel, ChannelError, Connection, ContentPolicy, Mail, NotifySettings, Worker,
+    Backoff, Channel, ChannelError, Connection, ContentPolicy, Mail, NotifySettings, Worker,
 };
 use chatd::pipeline::LogIdentity;
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
@@ -144,9 +145,9 @@ impl House {
             content: ContentPolicy::Text,
             public_url: None,
             from: EmailAddress::new("chat@example.test").unwrap().into(),
-            retry: chatd::notify::Backoff { first: GRACE, longest: GRACE },
+            retry: Backoff { first: GRACE, longest: GRACE },
             give_up_after: NotifySettings::GIVE_UP_AFTER,
-            reconnect: chatd::notify::Backoff { first: GRACE, longest: GRACE },
+            reconnect: Backoff { first: GRACE, longest: GRACE },
         };
         let published = Arc::clone(&self.published);
         let published = Box::new(move || Some(published.lock().unwrap().clone()));

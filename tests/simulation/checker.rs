@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chatd::domain::{ConversationId, Seq, UserId};
+use chatd::domain::{ConversationId, MessageId, Seq, UserId};
 
 use crate::ranges::Ranges;
 
@@ -19,6 +19,8 @@ pub struct Checker {
     pub violation: Option<Violation>,
     /// Events that a device of a user has got, and gaps that one has confirmed.
     given: BTreeMap<(UserId, ConversationId), Ranges>,
+    /// What was ever given at a place: it never becomes something else.
+    ids: BTreeMap<(ConversationId, Seq), MessageId>,
     /// What happened, for whoever looks into a failed schedule.
     pub story: Option<Vec<String>>,
     /// How often a thing happened, to see what schedules reach.
@@ -50,6 +52,12 @@ impl Checker {
     /// Counts something.
     pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// A device is given this.
+    pub fn shown(&mut self, conversation: ConversationId, seq: Seq, id: MessageId) {
+        let first = *self.ids.entry((conversation, seq)).or_insert(id);
+        self.ensure(first == id, "changed", || format!("{conversation} {seq} was {first}, is {id}"));
     }
 
     /// A device of this user has these events, or has confirmed the gap that names them.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use chatd::chat::resume::From;
 use chatd::domain::{Frontier, Partition, Seq};
 use chatd::pipeline::EventSource;
 use futures_util::FutureExt;
 
-use crate::device::{self, Socket, scope};
+use crate::client::{Said, Socket, scope};
 use crate::log::SimLog;
+use crate::mutant::Mutant;
 use crate::net::arrive;
 use crate::node;
 use crate::schedule::{Kind, NODES, OWNERS_MAX, Schedule};
+use crate::session;
 use crate::world::{LOG, PARTITIONS};
 
 impl Schedule {
@@ -45,52 +46,78 @@ impl Schedule {
         }
     }
 
-    /// A client that has no socket opens one.
+    /// A client that has no socket opens one; one that has asks for something.
     pub fn connect_some(&mut self) {
         let client = self.with(|world| world.dice.below(world.clients.len()));
-        if self.with(|world| world.clients[client].socket.is_none()) {
-            let from = self.some_cursor(client);
-            self.connect(client, from);
+        match self.with(|world| world.clients[client].socket) {
+            Some(socket) => self.ask(client, socket),
+            None => {
+                let resume = self.some_resume(client);
+                self.connect(client, resume);
+            }
         }
     }
 
+    /// A `ping`, whose answer has a cursor; at times a second `resume`.
+    fn ask(&self, client: usize, socket: usize) {
+        self.with(|world| {
+            let again = world.dice.chance(0.3);
+            let cursor = world.clients[client].cursor.as_deref();
+            let Some(socket) = world.sockets.get_mut(&socket) else { return };
+            if let Some(late) = socket.late.take() {
+                socket.said.push_back(late);
+            } else if again && cursor.is_some() && !socket.asked {
+                socket.asked = true;
+                socket.said.push_back(Said::resume(cursor));
+            } else {
+                socket.said.push_back(Said::Text(r#"{"type":"ping"}"#.into()));
+            }
+        });
+    }
+
     /// What a client comes back with: mostly its cursor, at times none, a damaged one, or one that is ahead of
-    /// everything stored.
-    fn some_cursor(&self, client: usize) -> From {
+    /// everything stored. Some say nothing, and leave it to the server.
+    fn some_resume(&self, client: usize) -> Option<Said> {
         self.with(|world| {
             let roll = world.dice.below(100);
-            let user = world.clients[client].user;
-            let own = world.clients[client].cursor.clone();
-            match own {
-                Some(cursor) if roll < 82 => return From::Cursor(cursor),
-                _ => world.clients[client].reset(roll >= 90),
+            let silent = world.dice.chance(0.3);
+            let client = &mut world.clients[client];
+            match &client.cursor {
+                Some(cursor) if roll < 82 => return Some(Said::resume(Some(cursor))),
+                _ => client.reset(roll >= 90),
             }
+            let ahead = vec![1_000_000; PARTITIONS as usize].into();
+            let ahead = scope(client.user).encode(&Frontier { log: LOG, offsets: ahead });
             match roll {
-                0..90 => From::Confirmed,
-                90..95 => From::Cursor("AQIDBA".into()),
-                _ => {
-                    let ahead = vec![1_000_000; PARTITIONS as usize].into();
-                    From::Cursor(scope(user).encode(&Frontier { log: LOG, offsets: ahead }))
-                }
+                0..90 => (!silent).then(|| Said::resume(None)),
+                90..95 => Some(Said::resume(Some("AQIDBA"))),
+                _ => Some(Said::resume(Some(&ahead))),
             }
         })
     }
 
     /// Opens a socket on some node.
-    pub fn connect(&mut self, client: usize, from: From) {
+    pub fn connect(&mut self, client: usize, resume: Option<Said>) {
         let node = self.below(NODES);
         let number = self.next_socket;
         self.next_socket += 1;
         let state = self.with(|world| {
-            world.sockets.insert(number, Socket::new(client, node));
+            let mut socket = Socket::new(client, node);
+            socket.asked = resume.is_some();
+            if !world.healing && world.dice.chance(0.2) {
+                socket.late = resume.clone();
+            } else {
+                socket.said.extend(resume.clone());
+            }
+            world.sockets.insert(number, socket);
             let state = &mut world.clients[client];
             state.socket = Some(number);
             let user = state.user;
-            world.checker.tell(|| format!("socket {number}: client {client} of {user}, {from:?}"));
+            world.checker.tell(|| format!("socket {number}: client {client} of {user}, {resume:?}"));
             state.clone()
         });
         let app = Arc::clone(&self.nodes[node]);
-        let session = device::session(self.world.clone(), app, number, state, from);
+        let session = session::session(self.world.clone(), app, number, state);
         self.start(Kind::Session(number), node, session);
     }
 
@@ -137,6 +164,21 @@ impl Schedule {
         }
     }
 
+    /// The machine that all run on loses power.
+    pub fn lose_power(&mut self) {
+        if self.with(|world| world.durable.is_none()) {
+            return;
+        }
+        self.tell(|| "power is lost".into());
+        self.actors.clear();
+        self.with(|world| {
+            world.checker.count("losses of power");
+            world.lose_power();
+        });
+        (0..NODES).for_each(|number| self.start_node(number));
+        self.start_owner((0..PARTITIONS).collect());
+    }
+
     /// More comes for a socket than its mailbox holds.
     pub fn burst(&self) {
         self.with(|world| {
@@ -169,7 +211,12 @@ impl Schedule {
     /// The log drops what is applied.
     pub fn forget(&self) {
         let log = SimLog(self.world.clone());
-        let applied = self.with(|world| world.store.frontier());
+        let applied = self.with(|world| {
+            if !world.has(Mutant::TrimsApplied) {
+                world.sync();
+            }
+            world.store.frontier()
+        });
         let below: Vec<_> = (0..).zip(applied.offsets.iter().map(|offset| offset + 1)).collect();
         let _ = log.forget(&below).now_or_never();
     }

@@ -1,17 +1,20 @@
 //! The end of a schedule: nothing goes wrong any more, everything comes to rest, and the books are checked.
 
-use chatd::chat::resume::From;
 use chatd::domain::Partition;
 
-use crate::device::Socket;
+use crate::client::{Said, Socket};
 use crate::net::arrive;
 use crate::schedule::{Kind, NODES, Schedule};
 use crate::world::{Faults, PARTITIONS, World};
 
-/// Rounds after which everything has to be at rest; a quarter of a second each.
-const ROUNDS_MAX: usize = 240;
+/// Rounds after which everything has to be at rest.
+const ROUNDS_MAX: usize = 1_000;
 /// Rounds of rest before the books are checked: what can still come has come.
-const REST: usize = 8;
+const REST: usize = 6;
+/// Steps of each task in a round.
+const POLLS: usize = 5;
+/// How long a round takes.
+const ROUND_MS: u64 = 500;
 
 impl Schedule {
     /// Ends the faults, waits until all is at rest, lets every device come back, and checks everything.
@@ -22,10 +25,19 @@ impl Schedule {
             while !world.store.in_flight.is_empty() {
                 world.settle();
             }
+            world.checker.tell(|| "healing".into());
+        });
+        if self.chance(0.3) {
+            // Before anybody has confirmed what is left to confirm: a cursor confirms no gap.
+            self.reconnect();
+        }
+        self.with(|world| {
+            for socket in world.sockets.values_mut() {
+                socket.said.extend(socket.late.take());
+            }
             for number in world.sockets.keys().copied().collect::<Vec<_>>() {
                 world.acknowledge(number);
             }
-            world.checker.tell(|| "healing".into());
         });
         self.actors.iter_mut().for_each(|actor| actor.asleep = false);
         self.come_to_rest("caught up").await;
@@ -60,17 +72,14 @@ impl Schedule {
         });
         self.actors.retain(|actor| !matches!(actor.kind, Kind::Session(_)));
         for client in 0..clients {
-            let from = self.with(|world| {
+            let resume = self.with(|world| {
                 let client = &mut world.clients[client];
-                match client.cursor.clone() {
-                    Some(cursor) => From::Cursor(cursor),
-                    None => {
-                        client.reset(false);
-                        From::Confirmed
-                    }
+                if client.cursor.is_none() {
+                    client.reset(false);
                 }
+                Said::resume(client.cursor.as_deref())
             });
-            self.connect(client, from);
+            self.connect(client, Some(resume));
         }
     }
 
@@ -89,7 +98,7 @@ impl Schedule {
     }
 
     async fn round(&mut self) {
-        for _ in 0..8 {
+        for _ in 0..POLLS {
             let mut index = 0;
             while index < self.actors.len() {
                 let id = self.actors[index].id;
@@ -109,7 +118,7 @@ impl Schedule {
                 }
             }
         });
-        self.advance(250).await;
+        self.advance(ROUND_MS).await;
     }
 
     /// What is still to come, if anything.

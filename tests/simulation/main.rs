@@ -7,7 +7,7 @@
 
 mod audit;
 mod checker;
-mod device;
+mod client;
 mod events;
 mod heal;
 mod log;
@@ -16,6 +16,7 @@ mod net;
 mod node;
 mod ranges;
 mod schedule;
+mod session;
 mod store;
 mod traffic;
 mod world;
@@ -29,9 +30,9 @@ use tokio::runtime::Runtime;
 /// Schedules of an ordinary run.
 const RUNS: u64 = 2_000;
 /// Schedules within which a seeded bug has to be found.
-const MUTANT_RUNS: u64 = 400;
+const MUTANT_RUNS: u64 = 1_000;
 /// Steps of a failed schedule that are shown.
-const SHOWN: usize = 120;
+const SHOWN: usize = 200;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -15,6 +15,8 @@ pub enum Mutant {
     ForgetsTime,
     /// The offset moves in another transaction than the rows.
     OffsetFirst,
+    /// The log drops what is applied, though a loss of power can take it back.
+    TrimsApplied,
     /// Nodes are told before the COMMIT.
     ToldBeforeCommit,
     /// Publications carry a `prev` that every node takes for its own.
@@ -43,31 +45,38 @@ pub enum Mutant {
     CursorAhead,
     /// A mailbox that overflowed is taken for an empty one.
     OverflowIgnored,
+    /// A mailbox that was emptied in part is taken for empty.
+    TakenForEmpty,
     /// A pong confirms what was written after its ping too.
     PongConfirmsAll,
 }
 
-/// All of them, and a rule that finds it.
-pub const ALL: [(Mutant, &[&str]); 21] = [
+/// What breaks where something does not reach a device: whichever shows first.
+const LOST: &[&str] = &["order", "complete", "rejected", "delivered"];
+
+/// All of them, and the rules of which one finds it.
+pub const ALL: [(Mutant, &[&str]); 23] = [
     (Mutant::FenceIgnoresEpoch, &["fence"]),
-    (Mutant::FenceIgnoresOffset, &["fence", "fate", "offset"]),
+    (Mutant::FenceIgnoresOffset, &["fate", "order", "twice"]),
     (Mutant::KeepsDuplicates, &["fate"]),
-    (Mutant::HalfBatch, &["fate"]),
+    (Mutant::HalfBatch, &["fate", "time", "position"]),
     (Mutant::ForgetsTime, &["time"]),
-    (Mutant::OffsetFirst, &["fate"]),
-    (Mutant::ToldBeforeCommit, &["phantom", "order", "twice"]),
-    (Mutant::HoleHidden, &["order", "complete"]),
+    (Mutant::OffsetFirst, &["fate", "time", "position"]),
+    (Mutant::TrimsApplied, &["caught up"]),
+    (Mutant::ToldBeforeCommit, &["phantom", "order", "twice", "delivered"]),
+    (Mutant::HoleHidden, LOST),
     (Mutant::ScanSkipsRejections, &["rejected"]),
-    (Mutant::ScanOverstates, &["order", "complete"]),
-    (Mutant::StaleReads, &["order", "complete", "rejected"]),
+    (Mutant::ScanOverstates, LOST),
+    (Mutant::StaleReads, LOST),
     (Mutant::BeyondUntil, &["twice"]),
     (Mutant::CursorConfirmsGaps, &["delivered"]),
     (Mutant::DeliveredSkips, &["delivered"]),
     (Mutant::DeliveredBack, &["delivered back"]),
-    (Mutant::NeverRepairs, &["caught up", "order", "complete"]),
-    (Mutant::AttachLate, &["order", "complete", "rejected"]),
-    (Mutant::GivesTwice, &["twice"]),
-    (Mutant::CursorAhead, &["order", "complete", "rejected", "delivered"]),
-    (Mutant::OverflowIgnored, &["order", "complete", "rejected"]),
+    (Mutant::NeverRepairs, &["caught up"]),
+    (Mutant::AttachLate, LOST),
+    (Mutant::GivesTwice, &["twice", "confirmed"]),
+    (Mutant::CursorAhead, LOST),
+    (Mutant::OverflowIgnored, LOST),
+    (Mutant::TakenForEmpty, LOST),
     (Mutant::PongConfirmsAll, &["delivered"]),
 ];

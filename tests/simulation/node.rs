@@ -32,7 +32,7 @@ pub const MAILBOX_BYTES: usize = 2_000;
 /// Few devices, so that the oldest has to go now and then.
 const LIMITS: Limits = Limits { devices: 3, mailbox_bytes: MAILBOX_BYTES };
 /// Events of a conversation, and in all, that a resume pushes: few, so that there are gaps.
-const PUSHED: (i64, i64) = (9, 20);
+const PUSHED: (i64, i64) = (4, 12);
 /// An owner tells that it is alive this often.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -120,6 +120,9 @@ fn keeps_what_is_its_own(world: &Shared, owner: &Owner, claimed: &[Partition]) {
     let kept = owner.partitions();
     let mut world = world.lock();
     let me = world.actor;
+    for (partition, halt) in owner.halted() {
+        world.checker.tell(|| format!("owner {me}: partition {partition} stands still: {halt}"));
+    }
     for partition in claimed.iter().filter(|partition| !kept.contains(partition)) {
         let given_up = world.store.rows[*partition as usize].owner == Some(me);
         world.checker.ensure(!given_up, "owner", || format!("partition {partition} was given up"));

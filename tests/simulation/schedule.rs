@@ -9,7 +9,7 @@ use chatd::app::App;
 use chatd::domain::Partition;
 
 use crate::checker::Violation;
-use crate::device::Client;
+use crate::client::Client;
 use crate::mutant::Mutant;
 use crate::net::Link;
 use crate::node;
@@ -45,6 +45,8 @@ pub struct Schedule {
     pub actors: Vec<Actor>,
     pub nodes: Vec<Arc<App>>,
     pub traffic: Traffic,
+    /// How likely devices are there rather than away.
+    present: f64,
     next_id: ActorId,
     pub next_socket: usize,
     hash: u64,
@@ -108,8 +110,12 @@ impl Schedule {
         };
         let faults = faults(&mut dice);
         let newer = dice.chance(0.1);
+        let present = [0.15, 0.5, 1.0][dice.below(3)];
         let mut world = World::new(dice, faults, mutant, before.history());
         world.checker.story = told.then(Vec::new);
+        if world.dice.chance(0.3) {
+            world.durable = Some(Box::new(world.store.clone()));
+        }
         for number in 0..2 * USERS as usize {
             let (acks, named) = (world.dice.chance(0.4), world.dice.chance(0.6));
             let name = named.then(|| format!("device-{number}"));
@@ -121,6 +127,7 @@ impl Schedule {
             actors: Vec::new(),
             nodes: Vec::new(),
             traffic: Traffic::new(newer),
+            present,
             next_id: 1,
             next_socket: 0,
             hash: seed,
@@ -166,7 +173,7 @@ impl Schedule {
         id
     }
 
-    fn start_node(&mut self, number: usize) {
+    pub fn start_node(&mut self, number: usize) {
         let known = self.with(|world| world.store.frontier());
         let app = node::boot(&self.world, number, &known);
         self.with(|world| world.net.links[number].hub = Some(Arc::clone(&app.hub)));
@@ -246,13 +253,20 @@ impl Schedule {
                 let milliseconds = self.with(|world| world.dice.between(50, 1_500));
                 self.advance(milliseconds as u64).await;
             }
-            890..935 => self.connect_some(),
+            890..935 if self.chance(self.present) => self.connect_some(),
+            890..935 => self.disconnect_some(),
             935..950 => self.disconnect_some(),
             950..972 => self.disturb_owners(),
             972..978 => self.restart_node(self.below(NODES)),
             978..984 => self.with(|world| world.faults.store_away = true),
-            984..990 => self.with(World::settle),
-            990..993 => self.burst(),
+            984..990 => {
+                self.with(World::settle);
+                if self.chance(0.5) {
+                    self.forget();
+                }
+            }
+            990..992 => self.burst(),
+            992 => self.lose_power(),
             993..997 => self.fetch(),
             _ => self.forget(),
         }

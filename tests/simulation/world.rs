@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::checker::Checker;
-use crate::device::{Client, Socket};
+use crate::client::{Client, Socket};
 use crate::log::Log;
 use crate::mutant::Mutant;
 use crate::net::Net;
@@ -19,8 +19,8 @@ use crate::store::Store;
 
 /// The one log of a simulation.
 pub const LOG: LogNumber = LogNumber(1);
-/// How many partitions it has.
-pub const PARTITIONS: u32 = 3;
+/// How many partitions it has: of five, the conversations of four users lie in three.
+pub const PARTITIONS: u32 = 5;
 
 /// A task of the simulation.
 pub type ActorId = u64;
@@ -81,6 +81,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     pub log: Log,
     pub store: Store,
+    /// What a loss of power leaves of the store, where one may happen.
+    pub durable: Option<Box<Store>>,
     pub net: Net,
     pub sockets: BTreeMap<usize, Socket>,
     pub clients: Vec<Client>,
@@ -102,6 +104,7 @@ impl World {
             mutant,
             log,
             store,
+            durable: None,
             net: Net::default(),
             sockets: BTreeMap::new(),
             clients: Vec::new(),

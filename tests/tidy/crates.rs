@@ -44,7 +44,7 @@ fn listed(manifest: &str) -> Vec<Dependency<'_>> {
             && !text.starts_with('#')
         {
             // A `#` in a value would stand in quotes, and no version or feature holds one.
-            let has_reason = rest.rsplit_once('#').is_some_and(|(_, reason)| reason.trim().len() > 3);
+            let has_reason = rest.rsplit_once('#').is_some_and(|(_, reason)| !reason.trim().is_empty());
             let for_tests = section.contains("dev-");
             listed.push(Dependency { name: name.trim(), line, has_reason, for_tests });
         }

@@ -35,19 +35,14 @@ fn links_of(text: &str) -> Vec<Link<'_>> {
         if fenced {
             continue;
         }
-        // What stands between backquotes is code.
-        for prose in text.split('`').step_by(2) {
-            for (at, _) in prose.match_indices("](") {
-                let target = &prose[at + 2..];
-                let target = &target[..target.find([')', ' ']).unwrap_or(target.len())];
-                links.push(Link { target, line });
+        // A link within backquotes is code; one whose text is code is a link.
+        for (at, _) in text.match_indices("](") {
+            let target = &text[at + 2..];
+            let opening = text[..at].rfind('[').unwrap_or(0);
+            if text[..opening].matches('`').count() % 2 == 0 {
+                links.push(Link { target: &target[..target.find([')', ' ']).unwrap_or(target.len())], line });
             }
         }
-        // A link whose text is code is cut by the backquotes: `[`x`](target)`.
-        links.extend(text.match_indices("`](").map(|(at, _)| {
-            let target = &text[at + 3..];
-            Link { target: &target[..target.find([')', ' ']).unwrap_or(target.len())], line }
-        }));
     }
     links
 }

@@ -1,7 +1,10 @@
 //! What may be called where: technologies in their rooms, tasks where they are looked after, panics and
 //! printing in tests and commands.
 
-use super::rust::{Token, shipped};
+use std::collections::BTreeSet;
+
+use super::paths::named;
+use super::rust::{Shipped, Token, shipped};
 use super::tree::Tree;
 
 /// Words and where they may stand. A word is a crate, or a path such as `std::env`.
@@ -10,14 +13,16 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
         &["diesel", "diesel_async", "diesel_migrations", "libsqlite3_sys"],
         &["src/storage/", "src/pipeline/embedded/"],
     ),
-    (&["actix_web", "actix_http", "actix_server", "actix_cors"], &["src/http/", "src/ws/", "src/roles/"]),
+    (&["actix_web", "actix_server", "actix_cors"], &["src/http/", "src/ws/", "src/roles/"]),
+    // The bench opens sockets with the same handshake.
+    (&["actix_http"], &["src/http/", "src/ws/", "src/cli/bench/"]),
     (&["mail_send", "smtp_proto"], &["src/notify/"]),
     (&["jsonwebtoken"], &["src/auth/", "src/cli/"]),
     (&["clap", "clap_complete"], &["src/cli/"]),
     (&["toml", "dotenvy"], &["src/config/"]),
     (&["std::env"], &["src/config/", "src/cli/"]),
     (
-        &["tokio::spawn", "tokio::task::spawn", "task::spawn", "rt::spawn", "spawn_local"],
+        &["tokio::spawn", "task::spawn", "rt::spawn", "task::spawn_local"],
         &["src/roles/", "src/ws/", "src/app/"],
     ),
 ];
@@ -34,7 +39,7 @@ pub fn technologies(tree: &Tree) -> Vec<String> {
             TECHNOLOGIES.iter().filter(|(_, places)| !places.iter().any(|p| file.path.starts_with(p)));
         for (words, places) in places {
             for word in *words {
-                for line in lines_with(&file.tokens, &split(word)) {
+                for line in lines_naming(&file, &split(word)) {
                     let places = places.join(", ");
                     violations.push(format!("{}:{line}: `{word}` belongs in {places}", file.path));
                 }
@@ -55,6 +60,18 @@ pub fn calls(tree: &Tree) -> Vec<String> {
         }
     }
     violations
+}
+
+/// The lines where this path is named, also through the braces of a `use`.
+fn lines_naming(file: &Shipped, path: &[String]) -> BTreeSet<usize> {
+    let names: Vec<_> = path.iter().filter(|name| *name != "::").collect();
+    let through_braces = named(file).into_iter().filter(|named| {
+        names.len() > 1
+            && named.path.windows(names.len()).any(|window| window.iter().eq(names.iter().copied()))
+    });
+    let mut lines: BTreeSet<_> = through_braces.map(|named| named.line).collect();
+    lines.extend(lines_with(&file.tokens, path));
+    lines
 }
 
 fn split(text: &str) -> Vec<String> {
@@ -86,6 +103,7 @@ mod tests {
             ("src/pipeline/mod.rs", "fn f(_: diesel::QueryResult<()>) {}"),
             ("src/chat/send.rs", "fn f() { std::env::var(\"X\") }"),
             ("src/chat/send.rs", "use std::env;"),
+            ("src/chat/send.rs", "use std::{env, fs};"),
             ("src/storage/sqlite/mod.rs", "tokio::spawn(f());"),
             ("src/delivery/hub.rs", "tokio::task::spawn_local(f());"),
             ("src/domain/ids.rs", "use actix_web::web;"),

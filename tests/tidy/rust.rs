@@ -141,7 +141,11 @@ fn end_of_item(tokens: &[Token], start: usize) -> usize {
         match token.text.as_str() {
             "(" | "[" | "{" => depth += 1,
             ")" | "]" => depth = depth.saturating_sub(1),
-            "}" if depth <= 1 => return at + 1,
+            // `use a::{b, c};` ends behind its braces.
+            "}" if depth <= 1 => {
+                let semicolon = tokens.get(at + 1).is_some_and(|token| token.text == ";");
+                return at + 1 + usize::from(semicolon);
+            }
             "}" => depth -= 1,
             ";" if depth == 0 => return at + 1,
             _ => {}

@@ -66,7 +66,7 @@ fn the_field_at_fault_is_named() {
         assert_eq!(refused(&text), ("invalid", Some(name)), "{text}");
     }
     assert_eq!(refused(r#"{"to":3}"#), ("invalid", Some("content")));
-    let long = format!(r#"{{"to":3,"content":"{}"}}"#, "x".repeat(16_385));
+    let long = format!(r#"{{"to":3,"content":"{}"}}"#, "x".repeat(65_537));
     assert_eq!(refused(&long), ("too_large", Some("content")));
 }
 

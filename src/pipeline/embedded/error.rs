@@ -68,6 +68,9 @@ impl OpenError {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory => Self::ReadOnly { path, what },
+            io::ErrorKind::AlreadyExists => {
+                Self::ReadOnly { path, what: "a file lies where its folder should be".into() }
+            }
             _ => Self::Other { path, what },
         }
     }
@@ -80,6 +83,10 @@ impl OpenError {
             Fault::Malformed => Self::Damaged { path, what },
             Fault::Full => Self::Full(path),
             Fault::ReadOnly => Self::ReadOnly { path, what },
+            // SQLite says no more than this, also when there is no room for its index of the WAL.
+            Fault::Other if what == "disk I/O error" => {
+                Self::Other { path, what: format!("{what}; the disk may be full or failing") }
+            }
             Fault::Other => Self::Other { path, what },
         }
     }

@@ -154,6 +154,8 @@ fn create(path: &Path, partitions: Partition) -> Result<(), OpenError> {
 }
 
 fn fill(connection: &mut SqliteConnection, partitions: Partition) -> QueryResult<()> {
+    // Nothing has to survive a crash before the whole file is synced and renamed.
+    connection.batch_execute("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
     connection.batch_execute(&format!("PRAGMA application_id = {APPLICATION_ID};"))?;
     connection.batch_execute(table::SCHEMA)?;
     diesel::insert_into(meta::table)

@@ -16,11 +16,29 @@ use crate::pipeline::{Entry, Generation, LogError};
 
 /// The most records of a commit; more wait for the next, so that a commit's time is bounded.
 const BATCH_RECORDS_MAX: usize = 2_000;
+/// A commit is worth its cost from so many records on: it then adds about 5 µs of CPU to each.
+const BATCH_RECORDS_WORTH: usize = 64;
 /// The most bytes of values in a commit, but for a single record that is larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Where the offset, or the failure, of an append goes.
 pub(super) type Answer = oneshot::Sender<Result<Offset, LogError>>;
+
+/// When the next commit may begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// With a batch that is worth it.
+    pub(super) earliest: Instant,
+    /// With whatever waits.
+    pub(super) latest: Instant,
+}
+
+impl Pace {
+    /// With whatever waits, from this moment on.
+    pub(super) fn from(moment: Instant) -> Self {
+        Self { earliest: moment, latest: moment }
+    }
+}
 
 /// A record that waits.
 #[derive(Debug)]
@@ -121,7 +139,7 @@ impl Queue {
         state.waiting.push_back(Waiting { partition: entry.partition, value: entry.value, answer });
         let ticket = state.next_ticket;
         state.next_ticket += 1;
-        if state.idle || state.batch_is_full() {
+        if state.idle || state.batch_is_full() || state.waiting.len() == BATCH_RECORDS_WORTH {
             state.idle = false;
             drop(state);
             self.wake.notify_one();
@@ -135,9 +153,9 @@ impl Queue {
         error
     }
 
-    /// Waits for work: a batch, not before `not_before` unless it is full; or, where nothing waits,
+    /// Waits for work: a batch at the pace given, unless it is full; or, where nothing waits,
     /// housekeeping when it is due or asked for.
-    pub(super) fn next(&self, not_before: Instant, housekeeping_due: Option<Instant>) -> Next {
+    pub(super) fn next(&self, pace: Pace, housekeeping_due: Option<Instant>) -> Next {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -151,10 +169,13 @@ impl Queue {
                 }
                 state.idle = true;
                 housekeeping_due
-            } else if state.closed || now >= not_before || state.batch_is_full() {
-                return Next::Commit(state.take());
             } else {
-                Some(not_before)
+                let due =
+                    if state.waiting.len() >= BATCH_RECORDS_WORTH { pace.earliest } else { pace.latest };
+                if state.closed || now >= due || state.batch_is_full() {
+                    return Next::Commit(state.take());
+                }
+                Some(due)
             };
             state = match until {
                 Some(until) => {

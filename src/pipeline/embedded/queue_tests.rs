@@ -19,7 +19,7 @@ fn push(queue: &Queue, generation: Generation, size: usize) -> Result<(u64, Answ
 }
 
 fn take(queue: &Queue) -> Batch {
-    match queue.next(Instant::now(), None) {
+    match queue.next(Pace::from(Instant::now()), None) {
         Next::Commit(batch) => batch,
         other => panic!("{other:?}"),
     }
@@ -68,10 +68,23 @@ fn a_batch_waits_for_its_time_unless_it_is_full() {
     push(&queue, queue.generation(), 1).unwrap();
     let start = Instant::now();
     let not_before = start + Duration::from_millis(20);
-    assert!(matches!(queue.next(not_before, None), Next::Commit(_)));
+    assert!(matches!(queue.next(Pace::from(not_before), None), Next::Commit(_)));
     assert!(Instant::now() >= not_before);
     push(&queue, queue.generation(), BATCH_BYTES_MAX).unwrap();
-    assert!(matches!(queue.next(start + Duration::from_secs(60), None), Next::Commit(_)));
+    assert!(matches!(queue.next(Pace::from(start + Duration::from_secs(60)), None), Next::Commit(_)));
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_batch_that_is_worth_its_commit_waits_no_longer() {
+    let queue = queue(10_000, 100 << 20);
+    let start = Instant::now();
+    let pace = Pace { earliest: start, latest: start + Duration::from_secs(60) };
+    for _ in 0..BATCH_RECORDS_WORTH {
+        push(&queue, queue.generation(), 1).unwrap();
+    }
+    let Next::Commit(batch) = queue.next(pace, None) else { panic!("nothing to commit") };
+    assert_eq!(batch.records.len(), BATCH_RECORDS_WORTH);
     assert!(start.elapsed() < Duration::from_secs(30));
 }
 
@@ -120,5 +133,5 @@ fn closing_hands_out_what_waits_and_takes_nothing_more() {
     queue.close();
     assert!(matches!(push(&queue, queue.generation(), 1), Err(LogError::Unavailable(_))));
     assert_eq!(take(&queue).records.len(), 1);
-    assert!(matches!(queue.next(Instant::now(), None), Next::Closed));
+    assert!(matches!(queue.next(Pace::from(Instant::now()), None), Next::Closed));
 }

@@ -15,8 +15,8 @@ pub struct EmbeddedLogSettings {
     pub path: PathBuf,
     /// How many partitions a new log gets, 1 to [`PARTITIONS_MAX`]; an existing one keeps its own number.
     pub partitions: Partition,
-    /// An eighth of the least time from the end of one commit to the start of the next, so that batches grow
-    /// under load. An append that finds the log idle is committed at once.
+    /// The least time from one commit to the next; a batch that is small by then waits up to 16 times as long
+    /// for more. An append that finds the log idle is committed at once.
     pub linger: Duration,
     /// Records younger than this are kept even when the reader needs them no more.
     pub retention: Duration,

@@ -8,7 +8,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::durable::Durable;
 use super::error::log_error;
-use super::queue::{Batch, Next, Queue, answer_all};
+use super::queue::{Batch, Next, Pace, Queue, answer_all};
 use super::table::{self, Placed};
 use super::{APPENDED_TOTAL, COMMIT_RECORDS, COMMIT_SECONDS, TOO_LONG, file};
 use crate::domain::{Offset, Partition, Timestamp};
@@ -35,10 +35,11 @@ pub(super) struct Writer {
     pub(super) ends: Vec<Offset>,
 }
 
-/// Under load commits are so many lingers apart. A commit, with the transaction that applies it, costs about
-/// 0.3 ms of CPU whatever its size (docs/benchmarks.md); so far apart it is 4% of a core, and nobody notices
-/// 8 ms. An idle log does not wait.
-const COMMIT_SPACING: u32 = 8;
+/// Under load a commit begins a linger after the last one, if it has become worth its cost by then, or so many
+/// lingers after it. A commit and the transaction that applies it cost some 0.3 ms of CPU together, whatever
+/// their size (docs/benchmarks.md): 16 ms apart that is 2% of a core, and nobody notices 16 ms. An idle log
+/// does not wait.
+const PATIENCE: u32 = 16;
 
 /// However the thread ends, nobody waits for it any longer.
 struct Abandon(Arc<Queue>);
@@ -53,14 +54,19 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let _abandon = Abandon(self.queue.clone());
-        let mut not_before = Instant::now();
+        let mut pace = Pace::from(Instant::now());
         let mut trim_at = Instant::now();
         loop {
             let trim_due = (!self.durable.droppable().is_empty()).then_some(trim_at);
-            match self.queue.next(not_before, trim_due) {
+            match self.queue.next(pace, trim_due) {
                 Next::Commit(batch) => {
-                    let pause = if self.write(batch) { COMMIT_SPACING * self.linger } else { RETRY_PAUSE };
-                    not_before = Instant::now() + pause;
+                    let written = self.write(batch);
+                    let now = Instant::now();
+                    pace = if written {
+                        Pace { earliest: now + self.linger, latest: now + PATIENCE * self.linger }
+                    } else {
+                        Pace::from(now + RETRY_PAUSE)
+                    };
                 }
                 Next::Housekeeping => {}
                 Next::Closed => return,

@@ -17,6 +17,16 @@ use crate::storage::{Applied, Batch, Claim, Ledger, StorageError};
 /// Rows that one step of `prune` deletes, so that it never holds up what arrives for long.
 const PRUNE_ROWS: i64 = 1_000;
 
+impl SqliteStore {
+    /// Whether the database has met a message log, which it then follows for good.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn follows_a_log(&self) -> Result<bool, StorageError> {
+        self.read(|conn| Ok(!select_log(conn)?.is_empty())).await
+    }
+}
+
 #[async_trait]
 impl Ledger for SqliteStore {
     async fn incarnation(&self) -> Result<Uuid, StorageError> {

@@ -21,6 +21,7 @@ use crate::telemetry::story::Story;
 const SLOW: i64 = 90;
 const AWAY: i64 = 91;
 
+/// An append that waits for its answer.
 type Held = (Entry, Generation, oneshot::Sender<Result<Offset, LogError>>);
 
 /// A log that keeps every append waiting for its answer.

@@ -151,6 +151,7 @@ fn words(action: &Action) -> String {
         Action::Delivered(conversation, from, to) => format!("delivered {conversation} {from}-{to}"),
         Action::Resume(From::Confirmed) => "resume from what was confirmed".into(),
         Action::Resume(From::Cursor(cursor)) => format!("resume from {cursor}"),
+        Action::Resume(From::Again(frontier)) => format!("resume again, given {:?}", frontier.offsets),
         Action::Resume(From::Given(frontier)) => format!("resume after {:?}", frontier.offsets),
         Action::Renew(_, token) => format!("renew {}", token.expose()),
         Action::Close(close) => format!("close {}", close.code),

@@ -97,6 +97,7 @@ impl Ledger for SimStore {
                 row.epoch += 1;
                 row.owner = Some(actor);
             }
+            world.sync();
             world.claims_of(partitions)
         };
         self.answer(claims).await
@@ -146,6 +147,7 @@ impl Ledger for SimStore {
     }
 
     async fn make_durable(&self, log: LogNumber) -> Result<Frontier, StorageError> {
+        self.0.lock().sync();
         self.frontier(log).await
     }
 

@@ -212,6 +212,25 @@ impl World {
         Applied::Done { partition, outcomes, duplicates, dead: dead.len() }
     }
 
+    /// Everything committed so far survives a loss of power.
+    pub fn sync(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            **durable = self.store.clone();
+        }
+    }
+
+    /// The machine starts again with what had reached the disk.
+    pub fn lose_power(&mut self) {
+        if let Some(durable) = &self.durable {
+            self.store = Store::clone(durable);
+            self.store.in_flight.clear();
+        }
+        self.stopping.clear();
+        self.net.links.iter_mut().for_each(|link| link.queue.clear());
+        let sockets: Vec<usize> = self.sockets.keys().copied().collect();
+        sockets.into_iter().for_each(|socket| self.close(socket));
+    }
+
     /// Ends a transaction whose COMMIT had no answer.
     pub fn settle(&mut self) {
         if self.store.in_flight.is_empty() {

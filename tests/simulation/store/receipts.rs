@@ -53,6 +53,7 @@ impl World {
         }
         self.checker.delivered(conversation, user, now.delivered, next.delivered);
         self.store.conversations.get_mut(&conversation)?.members.insert(user, next);
+        self.sync();
         Some(Receipt { conversation, user, delivered: next.delivered, read: next.read })
     }
 }
@@ -88,6 +89,7 @@ impl Receipts for SimStore {
                     cursors.gap_to = cursors.gap_to.max(*to);
                 }
             }
+            world.sync();
         }
         self.answer(()).await
     }

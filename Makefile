@@ -1,0 +1,48 @@
+# chatd: `make run` is all it takes; `make help` lists the rest.
+# DATA names the data folder, ARGS goes to the command: make run DATA=/var/tmp/chat ARGS="--config my.toml"
+
+DATA ?= ./data
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check fmt lint bench soak reset clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: build ## a whole server on http://localhost:3000; Ctrl-C ends it
+	@exec cargo run --quiet --release --locked --bin chatd -- all --data "$(DATA)" $(ARGS)
+
+build: ## the release executable, target/release/chatd
+	@scripts/build
+
+test: ## everything: format, lints, and all tests with short counts (starts a mail server, and ends it)
+	@scripts/test
+
+check: ## format, lints and the rules of the tree, in seconds
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --quiet --test tidy
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## clippy, and shellcheck where it is installed
+	cargo clippy --locked --all-targets -- -D warnings
+	@if command -v shellcheck > /dev/null; then \
+	  shellcheck --external-sources --severity=warning scripts/bench scripts/build scripts/reset scripts/stack scripts/test .ci/run; \
+	else echo "shellcheck is not installed: scripts were not looked at"; fi
+
+bench: build ## latency, throughput and memory of a release server on a folder of its own
+	@scripts/bench $(ARGS)
+
+soak: ## the long runs: many schedules, and kill -9 twenty times (an hour or so; SIM_RUNS, KILLS)
+	@scripts/test --soak
+
+reset: ## remove the data folder with all users and messages (asks; FORCE=1 does not)
+	@scripts/reset "$(DATA)"
+
+clean: ## remove what was built, and the services that tests use
+	@scripts/stack down
+	rm -rf .stack
+	cargo clean
