@@ -83,8 +83,8 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
     let mut accepted = Accepted { client_id: client_id.clone(), id, conversation, at, seq: None };
     match app.recent.recall(id, &body) {
         Recall::Unknown => {}
-        Recall::Retry(known) => {
-            (accepted.at, accepted.seq) = (known.at, known.seq);
+        Recall::Retry { at, seq } => {
+            (accepted.at, accepted.seq) = (at, seq);
             return Ok(Prepared::Retry(accepted));
         }
         Recall::Reused => {

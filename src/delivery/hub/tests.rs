@@ -64,7 +64,7 @@ fn seqs(attachment: &Attachment) -> Vec<i64> {
 fn midway(limits: Limits) -> (Arc<Hub>, Attachment, std::thread::JoinHandle<()>) {
     let (told, midway) = mpsc::channel();
     let observer: Observer = Box::new(move |outcome, _| {
-        if outcome.position().offset == 0 {
+        if outcome.position() == at(0) {
             let _ = told.send(());
             // Long enough for the other thread to look; were it not, the test would pass, not fail.
             std::thread::sleep(Duration::from_millis(100));
