@@ -18,7 +18,7 @@ use crate::config::{LogBackend, StorageBackend};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
 use crate::delivery::memory::MemoryFanout;
-use crate::domain::{Partition, Secret};
+use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::notify::capture::CaptureChannel;
 use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
@@ -154,12 +154,15 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
 fn observer(recent: &Recent, story: &Arc<Story>) -> crate::delivery::hub::Observer {
     let (recent, story) = (recent.clone(), Arc::clone(story));
     let delivery = metrics::histogram!("chatd_delivery_seconds");
-    Box::new(move |event, reached| {
-        recent.stored(event);
-        story.stored(event, reached);
-        if reached > 0 {
-            delivery.record(crate::domain::Timestamp::now().since(event.at).as_secs_f64());
+    Box::new(move |outcome, reached| match outcome {
+        Outcome::Stored(event) => {
+            recent.stored(event);
+            story.stored(event, reached);
+            if reached > 0 {
+                delivery.record(Timestamp::now().since(event.at).as_secs_f64());
+            }
         }
+        Outcome::Rejected(rejection) => recent.rejected(rejection.id),
     })
 }
 

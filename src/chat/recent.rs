@@ -20,6 +20,8 @@ pub struct Remembered {
     fingerprint: u64,
     /// Not so while it is on its way into the log, and where that failed.
     durable: bool,
+    /// A record of this id was rejected, and which one stands is not known here.
+    contested: bool,
 }
 
 /// The memory; a clone shares it. Two generations of records: when the young one is full it becomes the old
@@ -64,6 +66,7 @@ impl Recent {
     /// What is known of a record.
     pub fn recall(&self, id: MessageId, body: &RecordBody) -> Recall {
         match self.lock().get(id).copied() {
+            Some(known) if known.contested => Recall::Unknown,
             Some(known) if known.durable && known.fingerprint == self.fingerprint(body) => {
                 Recall::Retry(known)
             }
@@ -76,7 +79,8 @@ impl Recent {
     pub fn sent(&self, id: MessageId, fingerprint: u64, at: Timestamp) {
         let mut generations = self.lock();
         if generations.get(id).is_none() {
-            generations.insert(id, Remembered { at, seq: None, fingerprint, durable: false });
+            generations
+                .insert(id, Remembered { at, seq: None, fingerprint, durable: false, contested: false });
         }
     }
 
@@ -86,7 +90,10 @@ impl Recent {
         match generations.get(id) {
             Some(known) if known.durable => {}
             Some(known) => *known = Remembered { at, fingerprint, durable: true, ..*known },
-            None => generations.insert(id, Remembered { at, seq: None, fingerprint, durable: true }),
+            None => {
+                let known = Remembered { at, seq: None, fingerprint, durable: true, contested: false };
+                generations.insert(id, known);
+            }
         }
     }
 
@@ -96,6 +103,14 @@ impl Recent {
         if let Some(known) = self.lock().get(event.id) {
             let fingerprint = self.fingerprint(&event.body);
             *known = Remembered { seq: Some(event.seq), fingerprint, durable: true, ..*known };
+        }
+    }
+
+    /// The applier rejected a record of this id: where its body was not seen to be stored here, it was stored
+    /// before, with a body that is not known.
+    pub fn rejected(&self, id: MessageId) {
+        if let Some(known) = self.lock().get(id) {
+            known.contested = known.seq.is_none();
         }
     }
 
@@ -162,6 +177,23 @@ mod tests {
         recent.stored(&event(1, "a", 7));
         assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), Some(Seq(7))));
         assert_eq!(recent.recall(id(1), &body("b")), Recall::Reused);
+    }
+
+    #[test]
+    fn after_a_rejection_the_applier_is_asked_again_unless_the_stored_body_is_known() {
+        let recent = Recent::default();
+        let print = recent.fingerprint(&body("other"));
+        recent.sent(id(1), print, Timestamp(5));
+        recent.rejected(id(1));
+        recent.accepted(id(1), print, Timestamp(5));
+        assert_eq!(recent.recall(id(1), &body("other")), Recall::Unknown);
+        assert_eq!(recent.recall(id(1), &body("the stored one")), Recall::Unknown);
+
+        recent.accepted(id(2), recent.fingerprint(&body("a")), Timestamp(5));
+        recent.stored(&event(2, "a", 1));
+        recent.rejected(id(2));
+        assert_eq!(retry(&recent, 2, "a"), (Timestamp(5), Some(Seq(1))));
+        assert_eq!(recent.recall(id(2), &body("b")), Recall::Reused);
     }
 
     #[test]

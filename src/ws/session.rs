@@ -82,7 +82,7 @@ enum Happened {
 
 impl Session {
     /// A session that has said `hello`.
-    pub fn new(app: Arc<App>, socket: Socket, drain: CancellationToken) -> Self {
+    pub fn new(app: Arc<App>, socket: Socket, drain: CancellationToken) -> Box<Self> {
         let Socket { inbound, outbox, caller, acks_by_app, attachment } = socket;
         let opening = Opening {
             scope: CursorScope { incarnation: app.incarnation, user: caller.id() },
@@ -101,7 +101,7 @@ impl Session {
         let hello = protocol::hello(&caller.user, &name, &app.settings.node, heartbeat_ms, &limits);
         // An empty outbox has room for it.
         let _ = outbox.push(Frame::text_bytes(&hello));
-        Self {
+        Box::new(Self {
             state: State::new(opening, Instant::now()),
             sends: Sends::new(Arc::clone(&app)),
             receipts: FuturesUnordered::new(),
@@ -117,11 +117,11 @@ impl Session {
             outbox,
             caller,
             attachment,
-        }
+        })
     }
 
     /// Runs until the socket ends.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let mut actions = Vec::new();
         let close = loop {
             let happened = self.next().await;
@@ -133,7 +133,8 @@ impl Session {
                 actions = Vec::new();
             }
         };
-        self.end(close).await;
+        // Apart, since most of a session's life has no use for its room.
+        Box::pin(self.end(close)).await;
     }
 
     /// Waits for the next thing to happen.
@@ -171,7 +172,7 @@ impl Session {
         if !self.outbox.is_drained() {
             deadline = deadline.min(self.outbox.last_progress() + self.app.settings.stall);
         }
-        if let Some(end) = self.state.expires_at() {
+        if let Some(end) = self.state.ends_at() {
             deadline = deadline.min(Instant::now() + end.since(Timestamp::now()));
         }
         deadline

@@ -16,7 +16,7 @@ use crate::app::health::Readiness;
 use crate::auth::AuthError;
 use crate::auth::credential::{self, Credential, Offered};
 use crate::chat::{Caller, caller};
-use crate::domain::{Error, ErrorCode};
+use crate::domain::{Error, ErrorCode, UserId};
 
 /// The longest device name, in characters (protocol.md section 3).
 const DEVICE_CHARS_MAX: usize = 64;
@@ -57,18 +57,18 @@ pub async fn upgrade(
         .map_err(|error| Error::new(ErrorCode::Invalid, format!("no WebSocket handshake: {error}")))?;
     let attachment = app.hub.attach(caller.id(), parameters.device);
     let socket = Socket { inbound, outbox: sender, caller, acks_by_app: parameters.acks_by_app, attachment };
-    let (app, drain) = (Arc::clone(app), upgrades.drain.clone());
-    actix_web::rt::spawn(upgrades.sessions.track_future(run(app, socket, drain)));
+    let user = socket.caller.id();
+    let session = Session::new(Arc::clone(app), socket, upgrades.drain.clone());
+    actix_web::rt::spawn(upgrades.sessions.track_future(run(Arc::clone(app), user, session)));
     Ok(response)
 }
 
-async fn run(app: Arc<App>, socket: Socket, drain: CancellationToken) {
-    let user = socket.caller.id();
+async fn run(app: Arc<App>, user: UserId, session: Box<Session>) {
     metrics::gauge!("chatd_sockets").increment(1.0);
     if let Err(error) = app.presence.joined(user).await {
         tracing::warn!(%error, "a socket could not be announced");
     }
-    Session::new(Arc::clone(&app), socket, drain).run().await;
+    session.run().await;
     if let Err(error) = app.presence.left(user).await {
         tracing::warn!(%error, "the end of a socket could not be announced");
     }

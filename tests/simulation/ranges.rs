@@ -23,6 +23,11 @@ impl Ranges {
         self.0.insert(from, to);
     }
 
+    /// The first seq among them.
+    pub fn first(&self) -> Option<i64> {
+        self.0.keys().next().copied()
+    }
+
     /// The last seq among them.
     pub fn last(&self) -> Option<i64> {
         self.0.values().next_back().copied()

@@ -259,7 +259,12 @@ impl Schedule {
             950..972 => self.disturb_owners(),
             972..978 => self.restart_node(self.below(NODES)),
             978..984 => self.with(|world| world.faults.store_away = true),
-            984..990 => self.with(World::settle),
+            984..990 => {
+                self.with(World::settle);
+                if self.chance(0.5) {
+                    self.forget();
+                }
+            }
             990..992 => self.burst(),
             992 => self.lose_power(),
             993..997 => self.fetch(),

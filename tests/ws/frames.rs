@@ -88,10 +88,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             ("at", Time),
         ],
     ),
-    (
-        "receipt",
-        &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)],
-    ),
+    ("receipt", &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)]),
     ("gap", &[("conversation", Conversation), ("from", Seq), ("to", Seq)]),
     ("resumed", &[("cursor", Text), ("conversations", Changed), ("ref?", Ref)]),
     ("cursor", &[("cursor", Text)]),

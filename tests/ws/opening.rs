@@ -96,7 +96,8 @@ async fn a_browser_may_come_from_the_servers_own_address_and_from_allowed_origin
     for origin in own.iter().map(String::as_str).chain(["https://app.example.test"]) {
         Peer::connect(&url, &[("Origin", origin)]).await.unwrap();
     }
-    for origin in ["null", "http://localhost", "https://evil.test", "https://app.example.test.evil.test", "*"] {
+    for origin in ["null", "http://localhost", "https://evil.test", "https://app.example.test.evil.test", "*"]
+    {
         let (status, _, problem) = refused(&url, &[("Origin", origin)]).await;
         assert_eq!((status, &problem["code"]), (403, &json!("forbidden")), "{origin}");
     }

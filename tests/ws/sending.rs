@@ -22,7 +22,8 @@ fn without(mut frame: Value, name: &str) -> Value {
 async fn a_message_reaches_every_device_of_both() {
     let host = Host::shared();
     let (mut ana, mut ben) = host.pair("").await;
-    let mut others = [host.live(ana.user, "").await, host.live(ben.user, "").await, host.live(ben.user, "").await];
+    let mut others =
+        [host.live(ana.user, "").await, host.live(ben.user, "").await, host.live(ben.user, "").await];
     let data = json!({"colour": "red", "n": [1, 2.50]});
     let mut frame = send(ben.user, "Grüße 😀", "c1");
     frame["data"] = data.clone();
@@ -62,9 +63,13 @@ async fn the_old_way_works_to_the_letter() {
         assert_eq!((&message["content"], &message["from"]), (&json!(text), &json!(2)));
     }
     let history = host.get(1, "/messages?user1=1&user2=2&limit=20&offset=0").await;
-    assert_eq!((&history["limit"], &history["offset"], &history["has_more"]), (&json!(20), &json!(0), &json!(false)));
+    assert_eq!(
+        (&history["limit"], &history["offset"], &history["has_more"]),
+        (&json!(20), &json!(0), &json!(false))
+    );
     let rows = history["messages"].as_array().unwrap();
-    let row = |n: usize| [&rows[n]["seq"], &rows[n]["sender_id"], &rows[n]["receiver_id"], &rows[n]["content"]];
+    let row =
+        |n: usize| [&rows[n]["seq"], &rows[n]["sender_id"], &rows[n]["receiver_id"], &rows[n]["content"]];
     assert_eq!(rows.len(), 2);
     assert_eq!(row(0), [&json!(2), &json!(2), &json!(1), &json!("Again")], "newest first");
     assert_eq!(row(1), [&json!(1), &json!(2), &json!(1), &json!("Hello")]);
@@ -138,7 +143,10 @@ async fn a_retry_is_answered_with_the_same_id_and_stores_nothing_new() {
     let mut tablet = host.live(ana.user, "").await;
     assert_eq!(tablet.ask(send(ben.user, "once", "c1")).await["id"], first["id"], "from any device");
     assert_eq!(ana.send(ben.user, "next").await["seq"], 2);
-    assert_eq!((ben.get("message").await["seq"].take(), ben.get("message").await["content"].take()), (json!(1), json!("next")));
+    assert_eq!(
+        (ben.get("message").await["seq"].take(), ben.get("message").await["content"].take()),
+        (json!(1), json!("next"))
+    );
 }
 
 #[tokio::test]
@@ -156,7 +164,10 @@ async fn one_message_sent_by_many_devices_at_once_is_stored_once() {
         assert_eq!(device.get("accepted").await["id"], id_of(ana.user, ben.user, "c1"));
     }
     assert_eq!(ana.send(ben.user, "next").await["seq"], 2);
-    assert_eq!((ben.get("message").await["content"].take(), ben.get("message").await["seq"].take()), (json!("once"), json!(2)));
+    assert_eq!(
+        (ben.get("message").await["content"].take(), ben.get("message").await["seq"].take()),
+        (json!("once"), json!(2))
+    );
 }
 
 #[tokio::test]
@@ -180,7 +191,8 @@ async fn who_sends_a_message_and_leaves_at_once_has_sent_it() {
     brief.say(send(ben.user, "two", "c2")).await;
     brief.client.close(1000, "").await.unwrap();
     let (frames, code) = brief.end().await;
-    let answered: Vec<_> = frames.iter().filter(|f| f["type"] == "accepted").map(|f| &f["client_id"]).collect();
+    let answered: Vec<_> =
+        frames.iter().filter(|f| f["type"] == "accepted").map(|f| &f["client_id"]).collect();
     assert_eq!((answered, code), (vec![&json!("c1"), &json!("c2")], 1000));
     assert_eq!(ben.get("message").await["content"], "one");
     assert_eq!(ben.get("message").await["content"], "two");
@@ -196,5 +208,8 @@ async fn a_message_sent_before_any_resume_is_accepted_at_once() {
     assert_eq!(accepted["type"], "accepted");
     assert!(!ana.has("message"), "its event waits for the resume");
     let caught_up = ana.resume(None).await;
-    assert!(caught_up.iter().any(|frame| frame["id"] == accepted["id"]) || ana.get("message").await["id"] == accepted["id"]);
+    assert!(
+        caught_up.iter().any(|frame| frame["id"] == accepted["id"])
+            || ana.get("message").await["id"] == accepted["id"]
+    );
 }

@@ -90,7 +90,10 @@ async fn the_body_of_a_refusal_says_what_is_wrong_with_the_token() {
     let unsigned = |algorithm: &str| {
         let header = encoded(json!({"alg": algorithm, "typ": "JWT"}));
         let (_, signature) = good.rsplit_once('.').unwrap();
-        (format!("{header}.{}.", encoded(claims.clone())), format!("{header}.{}.{signature}", encoded(claims.clone())))
+        (
+            format!("{header}.{}.", encoded(claims.clone())),
+            format!("{header}.{}.{signature}", encoded(claims.clone())),
+        )
     };
     let table = [
         (sign(&json!({"userId": 7, "exp": seconds(-60)})), "expired"),
@@ -110,7 +113,10 @@ async fn the_body_of_a_refusal_says_what_is_wrong_with_the_token() {
     ];
     for (token, word) in table {
         let (status, head, problem) = refused(&host.server.ws(&token), &[]).await;
-        assert_eq!((status, &problem["status"], &problem["code"]), (401, &json!(401), &json!("unauthorized")));
+        assert_eq!(
+            (status, &problem["status"], &problem["code"]),
+            (401, &json!(401), &json!("unauthorized"))
+        );
         assert!(problem["detail"].as_str().unwrap().contains(word), "{word}: {problem}");
         assert!(problem["type"].is_string() && problem["title"].is_string(), "{problem}");
         assert!(head.contains("content-type: application/problem+json\r\n"), "{head}");

@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Says goodbye within bounds, and leaves the hub.
-    pub(super) async fn end(mut self, close: Close) {
+    pub(super) async fn end(&mut self, close: Close) {
         self.settle_sends().await;
         if close.code == 4430 {
             self.outbox.discard();
@@ -73,7 +73,7 @@ impl Session {
         metrics::counter!("chatd_sockets_closed_total", "code" => close.code.to_string()).increment(1);
         tracing::debug!(user = %self.caller.id(), code = close.code, "socket closed: {}", close.reason);
         self.outbox.finish(Frame::close(close.code, close.reason));
-        drop(self.attachment);
+        self.attachment.leave();
         if tokio::time::timeout(CLOSE_WITHIN, self.outbox.closed()).await.is_err() {
             self.outbox.abort();
         }
