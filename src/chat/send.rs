@@ -96,9 +96,13 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
             });
         }
     }
+    let partition = partition_of(conversation, app.log.identity().partitions);
+    if app.health.is_closed(partition) {
+        let message = "this conversation stands still until its history is restored; try again then";
+        return Err(Error::new(ErrorCode::Unavailable, message));
+    }
     let fingerprint = app.recent.fingerprint(&body);
     let record = Record { id, client_id, conversation, from: caller.id(), at, body };
-    let partition = partition_of(conversation, app.log.identity().partitions);
     let entry = Entry { partition, key: conversation, value: record::encode(&record) };
     Ok(Prepared::New { accepted, entry, fingerprint, since })
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chatd::cli::bench::client::{Client, Incoming};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::history;
 use crate::mail_server::MailServer;
 use crate::process::{free_port, run};
 use crate::support::{self, Log, Server, Setup};
@@ -45,10 +46,7 @@ async fn until(what: &str, within: Duration, is_so: impl Fn() -> bool) {
 }
 
 async fn send(server: &Server, from: i64, to: i64, content: &str) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(server.http("/v1/messages")).bearer_auth(support::token(from));
-    let answer = request.json(&json!({"to": to, "content": content})).send().await.unwrap();
-    assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+    assert_eq!(history::send(&server.address, &support::token(from), to, content).await, "accepted");
 }
 
 /// Adds somebody with an address.
