@@ -1,7 +1,7 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub struct Hub {
     /// What `tracks` know, to be read while a publication is put into the mailboxes: see `heard`.
     known: Box<[AtomicI64]>,
     users: Mutex<HashMap<UserId, Vec<Device>>>,
+    /// The devices of all `users`: asked at every upgrade, when there may be many.
+    sockets: AtomicUsize,
     doubt: Notify,
     observer: Observer,
 }
@@ -89,6 +91,7 @@ impl Hub {
             known: known.offsets.iter().map(|offset| AtomicI64::new(*offset)).collect(),
             tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
             users: Mutex::default(),
+            sockets: AtomicUsize::new(0),
             doubt: Notify::new(),
             observer,
         })
@@ -103,8 +106,9 @@ impl Hub {
         let same =
             device.as_ref().and_then(|name| devices.iter().position(|d| d.name.as_ref() == Some(name)));
         let leaves = same.or_else(|| (devices.len() >= self.limits.devices).then_some(0));
-        if let Some(index) = leaves {
-            devices.remove(index).mailbox.evict(Eviction::Replaced);
+        match leaves {
+            Some(index) => devices.remove(index).mailbox.evict(Eviction::Replaced),
+            None => _ = self.sockets.fetch_add(1, Ordering::Relaxed),
         }
         devices.push(Device { name: device, mailbox: Arc::clone(&mailbox) });
         drop(users);
@@ -114,7 +118,10 @@ impl Hub {
     fn detach(&self, user: UserId, mailbox: &Arc<Mailbox>) {
         let mut users = lock(&self.users);
         if let Some(devices) = users.get_mut(&user) {
+            let before = devices.len();
             devices.retain(|device| !Arc::ptr_eq(&device.mailbox, mailbox));
+            // One that was replaced has left its place to another already.
+            self.sockets.fetch_sub(before - devices.len(), Ordering::Relaxed);
             if devices.is_empty() {
                 users.remove(&user);
             }
@@ -123,7 +130,7 @@ impl Hub {
 
     /// How many sockets this node holds.
     pub fn sockets(&self) -> usize {
-        lock(&self.users).values().map(Vec::len).sum()
+        self.sockets.load(Ordering::Relaxed)
     }
 
     /// Which log this node follows.

@@ -126,7 +126,9 @@ async fn a_device_that_comes_and_goes_misses_nothing_and_gets_nothing_out_of_ord
                     frames.push(device.get("message").await);
                 }
             }
-            for seq in seqs(&frames) {
+            let given = seqs(&frames);
+            assert!(given.is_sorted_by(|a, b| a < b), "each once on one socket: {given:?}");
+            for seq in given {
                 assert!(seq <= seen + 1, "{seq} after {seen}");
                 seen = seen.max(seq);
             }

@@ -199,6 +199,18 @@ async fn who_sends_a_message_and_leaves_at_once_has_sent_it() {
 }
 
 #[tokio::test]
+async fn who_sends_a_message_and_loses_the_connection_has_sent_it() {
+    let host = Host::shared();
+    let (ana, mut ben) = host.pair("").await;
+    for n in 1..=10 {
+        let mut brief = host.open(ana.user).await;
+        brief.say(send(ben.user, &n.to_string(), &format!("c{n}"))).await;
+        drop(brief);
+        assert_eq!(ben.get("message").await["content"], n.to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_message_sent_before_any_resume_is_accepted_at_once() {
     let host = Host::shared();
     let user = person();

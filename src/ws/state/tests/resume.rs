@@ -142,3 +142,13 @@ fn a_resume_in_the_middle_repeats_and_live_events_go_on_after_it() {
     bench.step(Input::ResumeEnded(up_to(2)));
     assert_eq!(bench.mail([item(3), item(4)]), ["message 4"], "3 was given before");
 }
+
+#[test]
+fn a_resume_without_a_cursor_on_a_live_socket_ends_where_that_socket_is() {
+    // Beyond it, other devices may have confirmed what this one still has to be given.
+    let mut bench = Bench::live(opening(), 3);
+    bench.mail([item(4)]);
+    assert_eq!(bench.says(r#"{"type":"resume"}"#), ["resume again, given [4]"]);
+    bench.step(Input::ResumeEnded(up_to(4)));
+    assert_eq!(bench.mail([item(5)]), ["message 5"]);
+}
