@@ -8,6 +8,7 @@
 mod audit;
 mod checker;
 mod client;
+mod directed;
 mod events;
 mod heal;
 mod log;

@@ -66,7 +66,7 @@ impl Conversation {
 #[derive(Debug, Clone)]
 pub struct InFlight {
     batch: Batch,
-    commits: bool,
+    pub commits: bool,
 }
 
 /// Everything that is kept.
