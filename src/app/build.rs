@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::health::Health;
 use super::lock::{DataLock, LockError};
 use super::{App, Settings};
 use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
 use crate::auth::tickets::MemoryTickets;
+use crate::chat::batch::check;
 use crate::chat::directory::Directory;
 use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
@@ -16,12 +18,12 @@ use crate::config::{LogBackend, StorageBackend};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
 use crate::delivery::memory::MemoryFanout;
-use crate::domain::Secret;
+use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::notify::capture::CaptureChannel;
 use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
-use crate::pipeline::EventSource;
 use crate::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError};
+use crate::pipeline::{EventSource, LogError};
 use crate::presence::memory::MemoryPresence;
 use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
 use crate::storage::{Ledger, Storage, StorageError};
@@ -73,6 +75,9 @@ pub enum BuildError {
     /// The database and the log do not belong together, or storage is away.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The mail server's settings.
     #[error(transparent)]
     Smtp(#[from] SmtpSetupError),
@@ -105,7 +110,14 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     let log = Arc::new(open_log(config, follows)?);
     let identity = log.identity();
     let log_number = store.attach_log(identity).await?;
+    // The lock says that nobody else is at work here: these are of a process that has ended.
+    store.end_leases().await?;
     let incarnation = store.incarnation().await?;
+    let health = Health::default();
+    // Looked at before anything is accepted; the owner of the partitions looks again.
+    let partitions: Vec<Partition> = (0..identity.partitions).collect();
+    let halted = check(log.as_ref(), &store.claims(log_number, &partitions).await?).await?;
+    health.stand_still(halted.iter().map(|(partition, halt)| (*partition, halt.into())).collect());
     let story = Arc::new(story);
     let recent = Recent::default();
     let limits = Limits { devices: config.limits.devices, mailbox_bytes: config.ws.queue_bytes };
@@ -123,7 +135,7 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         directory: Directory::new(store),
         recent,
         pending: Pending::default(),
-        health: Default::default(),
+        health,
         story,
         log_number,
         incarnation,
@@ -142,12 +154,15 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
 fn observer(recent: &Recent, story: &Arc<Story>) -> crate::delivery::hub::Observer {
     let (recent, story) = (recent.clone(), Arc::clone(story));
     let delivery = metrics::histogram!("chatd_delivery_seconds");
-    Box::new(move |event, reached| {
-        recent.stored(event);
-        story.stored(event, reached);
-        if reached > 0 {
-            delivery.record(crate::domain::Timestamp::now().since(event.at).as_secs_f64());
+    Box::new(move |outcome, reached| match outcome {
+        Outcome::Stored(event) => {
+            recent.stored(event);
+            story.stored(event, reached);
+            if reached > 0 {
+                delivery.record(Timestamp::now().since(event.at).as_secs_f64());
+            }
         }
+        Outcome::Rejected(rejection) => recent.rejected(rejection.id),
     })
 }
 

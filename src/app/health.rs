@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::domain::Partition;
+
 /// Alarms of the owner of the partitions.
 pub const CONSUMER: &str = "consumer";
 /// Alarms of this node's repair by scan.
@@ -29,10 +31,20 @@ enum Phase {
     Draining,
 }
 
+/// Why a partition stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standstill {
+    /// In a sentence.
+    pub reason: String,
+    /// Its log and its history do not fit together: what came into that log now might never become history.
+    pub is_breach: bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     phase: Phase,
     alarms: BTreeMap<String, String>,
+    standstills: BTreeMap<Partition, Standstill>,
 }
 
 /// The alarms that stand, each by the name of what is concerned (`partition 3`, `storage`).
@@ -58,6 +70,25 @@ impl Health {
             metrics::gauge!("chatd_alarms").set(inner.alarms.len() as f64);
             tracing::info!(subject, "well again: {subject}");
         }
+    }
+
+    /// The partitions that stand still now, in the place of those before: an alarm for each.
+    pub fn stand_still(&self, now: BTreeMap<Partition, Standstill>) {
+        let before = {
+            let mut inner = self.lock();
+            if inner.standstills == now {
+                return;
+            }
+            std::mem::replace(&mut inner.standstills, now.clone())
+        };
+        let subject = |partition: &Partition| format!("partition {partition}");
+        before.keys().filter(|partition| !now.contains_key(partition)).for_each(|p| self.clear(&subject(p)));
+        now.iter().for_each(|(partition, standstill)| self.raise(&subject(partition), &standstill.reason));
+    }
+
+    /// Whether nothing may be accepted into a partition.
+    pub fn is_closed(&self, partition: Partition) -> bool {
+        self.lock().standstills.get(&partition).is_some_and(|standstill| standstill.is_breach)
     }
 
     /// Requests may come.
@@ -113,5 +144,20 @@ mod tests {
         assert_eq!(health.readiness(), Readiness::Ok);
         health.draining();
         assert_eq!(health.readiness(), Readiness::Draining);
+    }
+
+    #[test]
+    fn a_partition_that_goes_on_again_ends_its_alarm() {
+        let health = Health::default();
+        health.serving();
+        let newer = Standstill { reason: "a newer release wrote it".to_owned(), is_breach: false };
+        let breach = Standstill { reason: "the log was replaced".to_owned(), is_breach: true };
+        health.stand_still([(1, newer), (2, breach.clone())].into());
+        assert_eq!((health.is_closed(1), health.is_closed(2), health.is_closed(3)), (false, true, false));
+        assert_eq!(health.alarms().len(), 2);
+        health.stand_still([(2, breach)].into());
+        assert_eq!(health.alarms(), [("partition 2".to_owned(), "the log was replaced".to_owned())]);
+        health.stand_still(BTreeMap::new());
+        assert!(!health.is_closed(2) && health.readiness() == Readiness::Ok);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::app::health::Standstill;
 use crate::domain::{Offset, Partition};
 use crate::pipeline::record::{self, Undecodable};
 use crate::pipeline::{EventSource, Fetched, LogError, LogRecord};
@@ -33,6 +34,13 @@ pub enum Halt {
     /// A newer release wrote the next record.
     #[error("offset {0} holds {1}: start the release that wrote it")]
     Newer(Offset, String),
+}
+
+impl From<&Halt> for Standstill {
+    fn from(halt: &Halt) -> Self {
+        // A newer release stores what is in the log, and then whatever comes after it.
+        Self { reason: halt.to_string(), is_breach: !matches!(halt, Halt::Newer(..)) }
+    }
 }
 
 /// Values of a partition to apply, in offset order.

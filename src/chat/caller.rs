@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::auth::Claims;
-use crate::domain::Subject;
 use crate::domain::user::normalized_name;
 use crate::domain::{Error, ErrorCode, Timestamp, User, UserId};
 
@@ -39,9 +38,5 @@ pub async fn identify(app: &App, claims: &Claims) -> Result<Caller, Error> {
     if user.disabled {
         return Err(Error::new(ErrorCode::Unauthorized, "this user is disabled"));
     }
-    let issuer = match &claims.subject {
-        Subject::External { issuer, .. } => issuer.clone(),
-        Subject::Id(_) => String::new(),
-    };
-    Ok(Caller { user, issuer, expires_at: claims.expires_at })
+    Ok(Caller { user, issuer: claims.issuer.clone(), expires_at: claims.expires_at })
 }

@@ -10,16 +10,24 @@ use crate::domain::{Event, MessageBody, MessageId, RecordBody, Seq, Timestamp};
 /// Records of one generation; two are kept, about 100 bytes a record.
 const GENERATION: usize = 50_000;
 
-/// What is known of an accepted record.
+/// What is known of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remembered {
-    /// When it was accepted.
-    pub at: Timestamp,
-    /// Its seq, once it is stored.
-    pub seq: Option<Seq>,
+struct Remembered {
+    at: Timestamp,
     fingerprint: u64,
-    /// Not so while it is on its way into the log, and where that failed.
-    durable: bool,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// On its way into the log, or that failed.
+    Open,
+    /// Durable in the log.
+    Accepted,
+    /// In history.
+    Stored(Seq),
+    /// A record of this id was rejected, so another one stands that is not known here.
+    Contested,
 }
 
 /// The memory; a clone shares it. Two generations of records: when the young one is full it becomes the old
@@ -55,7 +63,12 @@ pub enum Recall {
     /// Never seen, or long ago.
     Unknown,
     /// A retry of what is durable in the log.
-    Retry(Remembered),
+    Retry {
+        /// When it was accepted first.
+        at: Timestamp,
+        /// Its seq, once it is stored.
+        seq: Option<Seq>,
+    },
     /// The same id was used for something else.
     Reused,
 }
@@ -63,30 +76,32 @@ pub enum Recall {
 impl Recent {
     /// What is known of a record.
     pub fn recall(&self, id: MessageId, body: &RecordBody) -> Recall {
-        match self.lock().get(id).copied() {
-            Some(known) if known.durable && known.fingerprint == self.fingerprint(body) => {
-                Recall::Retry(known)
-            }
-            Some(known) if known.durable => Recall::Reused,
-            Some(_) | None => Recall::Unknown,
-        }
+        let Some(known) = self.lock().get(id).copied() else { return Recall::Unknown };
+        let seq = match known.fate {
+            Fate::Open | Fate::Contested => return Recall::Unknown,
+            Fate::Accepted => None,
+            Fate::Stored(seq) => Some(seq),
+        };
+        let is_retry = known.fingerprint == self.fingerprint(body);
+        if is_retry { Recall::Retry { at: known.at, seq } } else { Recall::Reused }
     }
 
-    /// The record is on its way into the log; it may be stored before the log's answer is heard.
+    /// The record is on its way into the log; its fate may be heard of before the log's answer is.
     pub fn sent(&self, id: MessageId, fingerprint: u64, at: Timestamp) {
         let mut generations = self.lock();
         if generations.get(id).is_none() {
-            generations.insert(id, Remembered { at, seq: None, fingerprint, durable: false });
+            generations.insert(id, Remembered { at, fingerprint, fate: Fate::Open });
         }
     }
 
     /// The record is durable in the log. Of two with the same id the first one counts.
     pub fn accepted(&self, id: MessageId, fingerprint: u64, at: Timestamp) {
+        let accepted = Remembered { at, fingerprint, fate: Fate::Accepted };
         let mut generations = self.lock();
         match generations.get(id) {
-            Some(known) if known.durable => {}
-            Some(known) => *known = Remembered { at, fingerprint, durable: true, ..*known },
-            None => generations.insert(id, Remembered { at, seq: None, fingerprint, durable: true }),
+            Some(known) if known.fate == Fate::Open => *known = accepted,
+            Some(_) => {}
+            None => generations.insert(id, accepted),
         }
     }
 
@@ -94,8 +109,18 @@ impl Recent {
     /// remembered.
     pub fn stored(&self, event: &Event) {
         if let Some(known) = self.lock().get(event.id) {
-            let fingerprint = self.fingerprint(&event.body);
-            *known = Remembered { seq: Some(event.seq), fingerprint, durable: true, ..*known };
+            let (at, fingerprint) = (known.at, self.fingerprint(&event.body));
+            *known = Remembered { at, fingerprint, fate: Fate::Stored(event.seq) };
+        }
+    }
+
+    /// A record of this id was rejected. Unless the one that stands is known here, all of this id have to go
+    /// through the log from now on, which tells them apart.
+    pub fn rejected(&self, id: MessageId) {
+        if let Some(known) = self.lock().get(id)
+            && !matches!(known.fate, Fate::Stored(_))
+        {
+            known.fate = Fate::Contested;
         }
     }
 
@@ -147,8 +172,8 @@ mod tests {
     }
 
     fn retry(recent: &Recent, n: usize, text: &str) -> (Timestamp, Option<Seq>) {
-        let Recall::Retry(known) = recent.recall(id(n), &body(text)) else { panic!("not known") };
-        (known.at, known.seq)
+        let Recall::Retry { at, seq } = recent.recall(id(n), &body(text)) else { panic!("not known") };
+        (at, seq)
     }
 
     #[test]
@@ -200,6 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rejected_goes_through_the_log_again_and_so_does_what_stands() {
+        let recent = Recent::default();
+        let print = recent.fingerprint(&body("b"));
+        recent.sent(id(1), print, Timestamp(5));
+        recent.rejected(id(1));
+        recent.accepted(id(1), print, Timestamp(5));
+        for text in ["a", "b"] {
+            assert_eq!(recent.recall(id(1), &body(text)), Recall::Unknown, "{text}");
+        }
+        recent.stored(&event(1, "a", 7));
+        recent.rejected(id(1));
+        assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), Some(Seq(7))), "what stands is known");
+        assert_eq!(recent.recall(id(1), &body("b")), Recall::Reused);
+    }
+
+    #[test]
     fn what_another_node_accepted_is_not_remembered() {
         let recent = Recent::default();
         recent.stored(&event(1, "a", 7));
@@ -214,7 +255,7 @@ mod tests {
             recent.accepted(id(n), print, Timestamp(0));
         }
         assert_eq!(recent.recall(id(0), &body("a")), Recall::Unknown);
-        assert!(matches!(recent.recall(id(GENERATION + 1), &body("a")), Recall::Retry(_)));
+        assert!(matches!(recent.recall(id(GENERATION + 1), &body("a")), Recall::Retry { .. }));
         let generations = recent.lock();
         assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION);
     }

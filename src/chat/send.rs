@@ -83,8 +83,8 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
     let mut accepted = Accepted { client_id: client_id.clone(), id, conversation, at, seq: None };
     match app.recent.recall(id, &body) {
         Recall::Unknown => {}
-        Recall::Retry(known) => {
-            (accepted.at, accepted.seq) = (known.at, known.seq);
+        Recall::Retry { at, seq } => {
+            (accepted.at, accepted.seq) = (at, seq);
             return Ok(Prepared::Retry(accepted));
         }
         Recall::Reused => {
@@ -96,9 +96,13 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
             });
         }
     }
+    let partition = partition_of(conversation, app.log.identity().partitions);
+    if app.health.is_closed(partition) {
+        let message = "this conversation stands still until its history is restored; try again then";
+        return Err(Error::new(ErrorCode::Unavailable, message));
+    }
     let fingerprint = app.recent.fingerprint(&body);
     let record = Record { id, client_id, conversation, from: caller.id(), at, body };
-    let partition = partition_of(conversation, app.log.identity().partitions);
     let entry = Entry { partition, key: conversation, value: record::encode(&record) };
     Ok(Prepared::New { accepted, entry, fingerprint, since })
 }

@@ -36,9 +36,9 @@ impl From<RunError> for CliError {
         let exit = match &error {
             // Not away, but another one's.
             RunError::Build(BuildError::Storage(StorageError::ForeignLog { .. })) => Exit::Config,
-            RunError::Build(BuildError::Smtp(_) | BuildError::Storage(_))
-            | RunError::Bind(_)
-            | RunError::Storage(_) => Exit::Dependency,
+            RunError::Build(BuildError::Storage(_)) | RunError::Bind(_) | RunError::Storage(_) => {
+                Exit::Dependency
+            }
             RunError::Build(_) | RunError::Sender(_) => Exit::Config,
             RunError::Signals(_) | RunError::Worker(_) => Exit::Fault,
             RunError::DrainDeadline => Exit::DrainDeadline,

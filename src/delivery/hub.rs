@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use super::mailbox::{Eviction, Item, Mailbox};
 use super::track::{Heard, Track};
 use super::{Publication, frame};
-use crate::domain::{ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, UserId};
+use crate::domain::{
+    ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, Rejection, UserId,
+};
 use crate::storage::Receipt;
 
-/// Told of each event that this node hears of: the event, and how many sockets of others got it.
-pub type Observer = Box<dyn Fn(&Event, usize) + Send + Sync>;
+/// Told of each outcome that this node hears of, and how many sockets of others got it.
+pub type Observer = Box<dyn Fn(&Outcome, usize) + Send + Sync>;
 
 /// What one user may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,26 +197,29 @@ impl Hub {
     fn put(&self, outcomes: &[Outcome], known: Offset) {
         let users = lock(&self.users);
         for outcome in outcomes.iter().filter(|outcome| outcome.position().offset > known) {
-            match outcome {
+            let reached = match outcome {
                 Outcome::Stored(event) => {
-                    let mut reached = 0;
-                    for member in members(event.conversation) {
+                    let reach = |member| {
                         let count = put_event(users.get(&member), event, member);
-                        reached += if member == event.from { 0 } else { count };
-                    }
-                    (self.observer)(event, reached);
+                        if member == event.from { 0 } else { count }
+                    };
+                    members(event.conversation).map(reach).sum()
                 }
                 Outcome::Rejected(rejection) => {
-                    let Some(devices) = users.get(&rejection.from) else { continue };
-                    let frame = frame::rejected(rejection);
-                    for device in devices {
-                        device
-                            .mailbox
-                            .push(Item::Rejected { position: rejection.position, frame: frame.clone() });
-                    }
+                    put_rejection(users.get(&rejection.from), rejection);
+                    0
                 }
-            }
+            };
+            (self.observer)(outcome, reached);
         }
+    }
+}
+
+fn put_rejection(devices: Option<&Vec<Device>>, rejection: &Rejection) {
+    let Some(devices) = devices else { return };
+    let frame = frame::rejected(rejection);
+    for device in devices {
+        device.mailbox.push(Item::Rejected { position: rejection.position, frame: frame.clone() });
     }
 }
 

@@ -108,9 +108,8 @@ async fn step(
 }
 
 fn tell_halted(app: &App, owner: &Owner) {
-    for (partition, halt) in owner.halted() {
-        app.health.raise(&format!("partition {partition}"), &halt.to_string());
-    }
+    app.health
+        .stand_still(owner.halted().iter().map(|(partition, halt)| (*partition, halt.into())).collect());
 }
 
 fn recovered(app: &App, pause: &mut Duration) {

@@ -32,11 +32,6 @@ impl Close {
         Self::new(1001, "the server is stopping", Some(rand::rng().random_range(100..5_000)))
     }
 
-    /// A fault of ours.
-    pub fn fault() -> Self {
-        Self::new(1011, "a fault of ours", Some(rand::rng().random_range(500..5_000)))
-    }
-
     /// Too many frames that are no JSON.
     pub const fn bad_json() -> Self {
         Self::new(4400, "more than 20 frames in a minute were not JSON", None)

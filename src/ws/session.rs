@@ -172,7 +172,7 @@ impl Session {
         if !self.outbox.is_drained() {
             deadline = deadline.min(self.outbox.last_progress() + self.app.settings.stall);
         }
-        if let Some(end) = self.state.expires_at() {
+        if let Some(end) = self.state.ends_at() {
             deadline = deadline.min(Instant::now() + end.since(Timestamp::now()));
         }
         deadline

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::close::Close;
 use super::protocol::{self, Ref, Said};
+use crate::auth::LEEWAY;
 use crate::chat::resume::{From, Part};
 use crate::chat::send::Send;
 use crate::delivery::frame;
@@ -191,14 +192,14 @@ impl State {
         self.confirm.pass_time(now, actions);
         // The token's end is a time of day; the heartbeat brings us here often enough only below 10 s, so
         // `session` also ticks when it is reached.
-        if self.opening.expires_at.is_some_and(|end| Timestamp::now() >= end) {
+        if self.ends_at().is_some_and(|end| Timestamp::now() >= end) {
             actions.push(Action::Close(Close::token()));
         }
     }
 
     /// When the token ends.
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.opening.expires_at
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.opening.expires_at.map(|end| end.plus(LEEWAY))
     }
 
     fn text(&mut self, text: &str, now: Instant, actions: &mut Vec<Action>) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chatd::cli::bench::client::Client;
 use chatd::domain::{ConversationId, UserId};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::history;
 use crate::judge::{Orders, Trace};
@@ -25,13 +25,8 @@ fn command(setup: &Setup, arguments: &[&str]) -> Ended {
     ended
 }
 
-/// Sends a message over REST; `accepted`, or the code of the error.
 async fn send(server: &Server, token: &str, to: i64) -> String {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(server.http("/v1/messages")).bearer_auth(token);
-    let answer = request.json(&json!({"to": to, "content": "hello"})).send().await.unwrap();
-    let answer: Value = answer.json().await.unwrap();
-    answer["code"].as_str().or(answer["type"].as_str()).unwrap().to_owned()
+    history::send(&server.address, token, to, "hello").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

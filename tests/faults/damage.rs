@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chatd::domain::UserId;
 use chatd::pipeline::EventSource;
 use chatd::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings};
 
@@ -13,7 +14,7 @@ use crate::history;
 use crate::judge::Trace;
 use crate::load::{Load, PATIENCE, Pace};
 use crate::process::assert_refused;
-use crate::support::{Log, Server, Setup};
+use crate::support::{self, Log, Server, Setup};
 
 /// Three conversations, that is two or three partitions of six.
 const BRIEF: Pace =
@@ -163,6 +164,7 @@ async fn a_lost_history_whose_log_was_trimmed_stands_still_until_it_is_restored(
     for rows in history::of_all(&trace, &server.address).await.values() {
         assert!(rows.is_empty(), "a part of a history is told as if it were all");
     }
+    assert_nothing_is_accepted(&server, &trace).await;
     stop(&mut server);
     put(&good, &data, "chatd.db");
     let server = start(&data);
@@ -186,6 +188,7 @@ async fn a_log_older_than_its_history_stands_still_and_nothing_is_skipped() {
     // What was stored is read as ever.
     assert_history(&server, &before).await;
     assert_history(&server, &later).await;
+    assert_nothing_is_accepted(&server, &later).await;
     stop(&mut server);
     put(&good, &data, "log.db");
     let server = start(&data);
@@ -200,6 +203,18 @@ fn stop(server: &mut Server) {
     server.signal("TERM");
     let status = tokio::task::block_in_place(|| server.wait(PATIENCE)).expect("it ends");
     assert_eq!(status.code(), Some(0));
+}
+
+/// What came now would lie in the log where something else has to be, and might never become history.
+async fn assert_nothing_is_accepted(server: &Server, trace: &Trace) {
+    for (device, conversation) in &trace.watchers {
+        let user = UserId::new(i64::from(device.0)).unwrap();
+        let peer = conversation.peer_of(user).unwrap().get();
+        // Users were in the database too.
+        assert_eq!(history::get(&server.address, "/v1/me", peer).await.0, 200);
+        let answer = history::send(&server.address, &support::token(user.get()), peer, "now?").await;
+        assert_eq!(answer, "unavailable", "{conversation}");
+    }
 }
 
 /// Drops from the log what the storage has applied, but for the last record, as the server does after an hour.

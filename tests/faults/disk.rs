@@ -99,12 +99,8 @@ async fn a_full_disk_loses_nothing_and_goes_on_with_room() {
 
 /// Whoever sends, an operator and a prober are told.
 async fn assert_told(server: &Server, log: &Log) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(server.http("/v1/messages")).bearer_auth(support::token(1001));
-    let answer = request.json(&json!({"to": 1002, "content": "into a full disk"})).send().await.unwrap();
-    assert_eq!(answer.status(), 503);
-    let problem: serde_json::Value = answer.json().await.unwrap();
-    assert_eq!(problem["code"], "unavailable", "{problem}");
+    let answer = history::send(&server.address, &support::token(1001), 1002, "into a full disk").await;
+    assert_eq!(answer, "unavailable");
     let (status, ready) = history::get(&server.address, "/ready", 1).await;
     assert_eq!((status, &ready["status"]), (200, &json!("degraded")), "{ready}");
     let alarms = ready["alarms"].as_array().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::history;
 use crate::load::{Load, Pace};
-use crate::support::Server;
+use crate::support::{Log, Setup};
 
 /// So long it stands still: the time after which an append gives up, and a socket counts as stuck.
 const FROZEN: Duration = Duration::from_secs(5);
@@ -12,7 +12,8 @@ const FROZEN: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_process_stands_still_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path());
+    let log = Log::default();
+    let server = tokio::task::block_in_place(|| Setup::new(folder.path()).log_to(&log).start());
     let load = Load::start(Pace::BUSY, &server.address).await;
     let world = std::sync::Arc::clone(&load.world);
     let some_more = || {

@@ -1,8 +1,8 @@
-//! History as REST tells it.
+//! REST, as far as it is needed here: sending, and history as it is told.
 
 use chatd::cli::bench::checker::Device;
 use chatd::domain::{ConversationId, MessageId, Seq, UserId};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::judge::{Orders, Seen, Trace};
 use crate::support;
@@ -26,6 +26,15 @@ pub async fn get_with(address: &str, path: &str, token: &str) -> (u16, Value) {
     let answer = client.get(format!("http://{address}{path}")).bearer_auth(token).send().await.unwrap();
     let status = answer.status().as_u16();
     (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+}
+
+/// Sends a message: `accepted`, or the code of the error.
+pub async fn send(address: &str, token: &str, to: i64, content: &str) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(format!("http://{address}/v1/messages")).bearer_auth(token);
+    let answer = request.json(&json!({"to": to, "content": content})).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    answer["code"].as_str().or(answer["type"].as_str()).unwrap().to_owned()
 }
 
 /// A conversation from its first event to its last.

@@ -188,10 +188,14 @@ impl Seeded {
     /// The same run with this fault in it.
     pub fn put_into(self, trace: &Trace) -> Trace {
         let mut faulty = trace.clone();
+        let mut met = HashSet::new();
+        let mut is_new = |seen: &Seen| match seen {
+            Seen::Message(device, conversation, seq, _) => met.insert((*device, *conversation, *seq)),
+            _ => false,
+        };
         let messages: Vec<usize> =
-            (0..trace.seen.len()).filter(|place| matches!(trace.seen[*place], Seen::Message(..))).collect();
-        // One in the middle that comes twice in a row on one socket, so that removing, repeating and
-        // swapping mean something.
+            (0..trace.seen.len()).filter(|place| is_new(&trace.seen[*place])).collect();
+        // One that came for the first time, with another behind it on the same socket.
         let (first, second) = messages[messages.len() / 4..]
             .iter()
             .find_map(|place| Some((*place, next_on_socket(&trace.seen, *place)?)))

@@ -78,13 +78,10 @@ pub struct Record {
 /// How a socket ended.
 #[derive(Debug, Clone)]
 pub struct Farewell {
-    pub epoch: u32,
     /// The frame `closing`, where one came.
     pub closing: Option<serde_json::Value>,
     /// 1006 where the socket just broke.
     pub code: u16,
-    /// When.
-    pub at: Instant,
 }
 
 impl World {
@@ -229,11 +226,6 @@ impl Load {
     pub async fn settle(&self) {
         self.world.quiet.store(true, Ordering::SeqCst);
         self.world.until("the last answers and copies", Record::is_settled).await;
-    }
-
-    /// Lets them write again.
-    pub fn go_on(&self) {
-        self.world.quiet.store(false, Ordering::SeqCst);
     }
 
     /// Settles, sends them home, and gives what they saw.

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chatd::cli::bench::client::{Client, Incoming};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::load::PATIENCE;
+use crate::history;
+use crate::mail_server::MailServer;
 use crate::process::{free_port, run};
 use crate::support::{self, Log, Server, Setup};
 
@@ -45,10 +46,7 @@ async fn until(what: &str, within: Duration, is_so: impl Fn() -> bool) {
 }
 
 async fn send(server: &Server, from: i64, to: i64, content: &str) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(server.http("/v1/messages")).bearer_auth(support::token(from));
-    let answer = request.json(&json!({"to": to, "content": content})).send().await.unwrap();
-    assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+    assert_eq!(history::send(&server.address, &support::token(from), to, content).await, "accepted");
 }
 
 /// Adds somebody with an address.
@@ -126,14 +124,37 @@ async fn a_mail_comes_once_however_the_process_dies() {
         server = start();
     }
     let addresses: Vec<String> = (3..=10).map(|id| format!("user{id}@example.test")).collect();
-    // A mail that was being sent waits until its lease ends.
-    let within = PATIENCE * 2;
-    until("all mails", within, || addresses.iter().all(|to| mails(data).contains_key(to))).await;
+    until("all mails", GRACE + AFTER_GRACE, || addresses.iter().all(|to| mails(data).contains_key(to))).await;
     // One more message, whose mail can only come after all that were due before.
     send(&server, 3, 2, "Thank you").await;
-    until("the last mail", within, || mails(data).contains_key("user2@example.test")).await;
+    until("the last mail", GRACE + AFTER_GRACE, || mails(data).contains_key("user2@example.test")).await;
     for (to, mails) in mails(data) {
         assert_eq!(mails.len(), 1, "{to}: {mails:#?}");
         assert!(to == "user2@example.test" || addresses.contains(&to), "{to}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_in_hand_when_the_process_dies_is_sent_again_under_the_same_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let smtp = MailServer::silent().await;
+    let url = format!("smtp://127.0.0.1:{}", smtp.port);
+    let start = || tokio::task::block_in_place(|| setup(data).env("SMTP_URL", &url).start());
+    let server = start();
+    send(&server, 1001, 1002, "Hello").await;
+    until("a mail", GRACE + AFTER_GRACE, || smtp.mails().len() == 1).await;
+    // The mail server has it, and nobody here knows.
+    server.kill();
+    smtp.answer();
+    let server = start();
+    until("the mail again", GRACE + AFTER_GRACE, || smtp.mails().len() == 2).await;
+    send(&server, 1002, 1001, "Thank you").await;
+    until("the last mail", GRACE + AFTER_GRACE, || smtp.mails().len() > 2).await;
+    let names: Vec<String> = smtp.mails().iter().map(|mail| message_id(mail).to_owned()).collect();
+    assert!(names.len() == 3 && names[0] == names[1] && names[1] != names[2], "{names:?}");
+}
+
+fn message_id(mail: &str) -> &str {
+    mail.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap()
 }

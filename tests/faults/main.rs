@@ -19,6 +19,7 @@ mod judge;
 mod kill;
 mod load;
 mod mail;
+mod mail_server;
 mod person;
 mod process;
 mod start;

@@ -109,8 +109,7 @@ impl Person {
             }
         }
         reader.await.unwrap();
-        let farewell = Farewell { epoch, closing: socket.closing, code, at: Instant::now() };
-        world.record().farewells.push(farewell);
+        world.record().farewells.push(Farewell { closing: socket.closing, code });
     }
 
     /// Catches up, and sends again what has no answer.

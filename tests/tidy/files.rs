@@ -54,7 +54,7 @@ fn has_word(line: &str, word: &str) -> bool {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
 }
 
-/// The folder at the root of a file system; `~/work/` and `a/work/` are others.
+/// The folder at the root of a file system; a folder of that name elsewhere is another.
 fn has_folder(line: &str, folder: &str) -> bool {
     let before = line.match_indices(folder).map(|(at, _)| line[..at].chars().next_back());
     before.into_iter().any(|c| c.is_none_or(|c| !c.is_alphanumeric() && !"_-.~})*".contains(c)))

@@ -230,7 +230,7 @@ impl Peer {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let incoming = tokio::time::timeout_at(until, self.client.recv()).await;
-            let incoming = incoming.unwrap_or_else(|_| panic!("nothing came; waiting: {:?}", self.waiting));
+            let incoming = incoming.unwrap_or_else(|_| panic!("nothing came; waiting: {}", self.kinds()));
             if let Some(frame) = self.take(incoming.unwrap()) {
                 return frame;
             }
@@ -251,9 +251,17 @@ impl Peer {
             Incoming::Pong(_) => None,
             Incoming::Binary(_) => panic!("a binary message"),
             Incoming::Close(code, reason) => {
-                panic!("closed with {code} {reason}; waiting: {:?}", self.waiting)
+                panic!("closed with {code} {reason}; waiting: {}", self.kinds())
             }
         }
+    }
+
+    /// What waits, in short.
+    fn kinds(&self) -> String {
+        self.waiting
+            .iter()
+            .map(|frame| frame.to_string().chars().take(100).collect::<String>() + "\n")
+            .collect()
     }
 
     /// Checks a frame against protocol.md, and an event against what this socket was told before.

@@ -63,8 +63,8 @@ fn seqs(attachment: &Attachment) -> Vec<i64> {
 /// A hub in the middle of a publication of the offsets 0 and 1, which has put the first.
 fn midway(limits: Limits) -> (Arc<Hub>, Attachment, std::thread::JoinHandle<()>) {
     let (told, midway) = mpsc::channel();
-    let observer: Observer = Box::new(move |event, _| {
-        if event.seq == Seq(1) {
+    let observer: Observer = Box::new(move |outcome, _| {
+        if outcome.position() == at(0) {
             let _ = told.send(());
             // Long enough for the other thread to look; were it not, the test would pass, not fail.
             std::thread::sleep(Duration::from_millis(100));

@@ -18,6 +18,23 @@ use crate::storage::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settl
 /// Contents that one letter quotes.
 const CONTENTS_MAX: i64 = 20;
 
+impl SqliteStore {
+    /// Ends every lease of a mail, so that what a killed process had in hand is sent at once and not when its
+    /// lease ends. For a server that has just begun on a folder that is its alone.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn end_leases(&self) -> Result<(), StorageError> {
+        self.write(|conn| {
+            durably(conn, |conn| {
+                end_leases(conn)?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl Notifications for SqliteStore {
     async fn raise_due(&self, policy: &DuePolicy) -> Result<Raised, StorageError> {
@@ -123,6 +140,10 @@ statement!(
          RETURNING id,
              (SELECT c.id FROM conversations AS c WHERE c.conversation_key = mails.conversation_key),
              user_id, attempts - 1, created_at, message_id"
+);
+
+statement!(
+    fn end_leases() = "UPDATE mails SET lease_until = 0 WHERE state = 'waiting' AND lease_until > 0"
 );
 
 statement!(
