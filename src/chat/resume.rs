@@ -233,8 +233,9 @@ impl Resume {
     }
 }
 
-/// What a cursor stands for. One that is damaged, foreign, or ahead of everything stored (its history was
-/// lost with a restored backup) stands for nothing: all comes again, as events or gaps.
+/// What a cursor stands for. One that is damaged, foreign, or ahead of the log itself (its history was lost with
+/// a restored backup) stands for nothing: all comes again, as events or gaps. One that is ahead of storage alone
+/// is good: storage lost power, and is about to apply again what the device has.
 async fn judge(app: &App, user: UserId, text: &str, until: &Frontier) -> Result<Since, Error> {
     let scope = CursorScope { incarnation: app.incarnation, user };
     let Some(frontier) = scope.decode(text) else { return Ok(Since::Beginning) };
@@ -246,10 +247,16 @@ async fn judge(app: &App, user: UserId, text: &str, until: &Frontier) -> Result<
     let ahead = |of: &Frontier| {
         frontier.log == of.log && frontier.offsets.iter().zip(&of.offsets).any(|(mine, its)| mine > its)
     };
-    if ahead(until) && ahead(&app.storage.frontier(until.log).await?) {
+    if ahead(until) && ahead(&app.storage.frontier(until.log).await?) && ahead(&end_of_log(app).await?) {
         return Ok(Since::Beginning);
     }
     Ok(Since::Frontier(frontier))
+}
+
+/// How far the log goes.
+async fn end_of_log(app: &App) -> Result<Frontier, Error> {
+    let bounds = app.source.bounds().await?;
+    Ok(Frontier { log: app.log_number, offsets: bounds.iter().map(|bound| bound.end - 1).collect() })
 }
 
 /// How a conversation's missed events are told.

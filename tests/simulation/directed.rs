@@ -5,29 +5,34 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chatd::chat::apply::Owner;
 use chatd::pipeline::EventSource;
 
 use crate::log::{Log, SimLog};
 use crate::net::Link;
-use crate::store::Store;
-use crate::traffic::{NEWER, Traffic};
+use crate::store::{REFUSED, Store};
+use crate::traffic::Traffic;
 use crate::world::{Dice, Faults, PARTITIONS, Shared, World};
 use crate::{node, paused};
 
 /// More steps than what is walked through has.
 const STEPS: usize = 12;
 
+/// A log of records that storage takes in one transaction.
 fn world_with_records() -> Shared {
-    let history = (Log::new(), Store::new());
-    let mut world = World::new(Dice::new(1), Faults::default(), None, history);
+    let refused = |value: &Bytes| value.windows(REFUSED.len()).any(|part| part == REFUSED.as_bytes());
+    let world =
+        (1..).map(world_of).find(|world| !world.log.lanes.iter().flat_map(|l| &l.values).any(refused));
+    Shared::new(world.unwrap())
+}
+
+fn world_of(seed: u64) -> World {
+    let mut world = World::new(Dice::new(seed), Faults::default(), None, (Log::new(), Store::new()));
     world.net.links.push(Link::default());
     let mut traffic = Traffic::new(false);
-    for _ in 0..20 {
-        traffic.append(&mut world);
-    }
-    assert!(world.log.lanes.iter().all(|lane| lane.values.iter().all(|value| !value.starts_with(NEWER))));
-    Shared::new(world)
+    (0..20).for_each(|_| traffic.append(&mut world));
+    world
 }
 
 /// Runs a future; after so many steps of it something else happens.
@@ -70,6 +75,7 @@ fn a_commit_that_comes_late_stops_nobody() {
         let late = || {
             world.lock().settle();
             let frontier = world.lock().store.frontier();
+            assert_ne!(frontier, known, "the COMMIT came");
             let below: Vec<_> = (0..).zip(frontier.offsets.iter().map(|offset| offset + 1)).collect();
             to_its_end(SimLog(world.clone()).forget(&below)).unwrap();
         };
