@@ -1,5 +1,10 @@
 //! A socket's messages on their way into the log, in the order sent. One is checked at a time, many are in
 //! flight; when one fails for want of a dependency, those behind it fail too.
+//!
+//! **Fence.** Behind a failed message there are also those that its sender wrote before it read of the failure.
+//! So from a failure on every message is refused, retries of durable ones among them. Once all are answered the
+//! session writes a ping, the fence; what comes behind its pong was written with every error read, and is taken
+//! again.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -35,6 +40,16 @@ struct Waiting {
     send: Send,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fence {
+    /// Messages are taken.
+    Open,
+    /// One has failed; the ping is due as soon as all are answered.
+    Failed,
+    /// The ping is under way.
+    Asked,
+}
+
 type Preparing = (Ref, Option<ClientId>, Pin<Box<dyn Future<Output = Result<Prepared, Error>>>>);
 
 /// The messages of one socket.
@@ -46,6 +61,7 @@ pub struct Sends {
     settled: VecDeque<Settled>,
     /// The log's generation when the first of those in flight was sent.
     generation: Generation,
+    fence: Fence,
 }
 
 impl Sends {
@@ -59,6 +75,7 @@ impl Sends {
             appending: FuturesOrdered::new(),
             settled: VecDeque::new(),
             generation,
+            fence: Fence::Open,
         }
     }
 
@@ -72,13 +89,32 @@ impl Sends {
         self.len() == 0
     }
 
-    /// Takes a message.
+    /// Takes a message, or refuses it behind one that failed.
     pub fn push(&mut self, mark: Ref, send: Send, caller: &Caller) {
-        if self.is_empty() {
+        if self.fence != Fence::Open {
+            self.refuse(mark, send.client_id);
+            return;
+        }
+        // Refusals that are not answered yet are in nobody's way.
+        if self.waiting.is_empty() && self.preparing.is_none() && self.appending.is_empty() {
             self.generation = self.app.log.generation();
         }
         self.waiting.push_back(Waiting { mark, client_id: send.client_id.clone(), send });
         self.prepare(caller);
+    }
+
+    /// Whether the fence is to be written now, behind the last error; says so once for each.
+    pub fn wants_fence(&mut self) -> bool {
+        let wanted = self.fence == Fence::Failed && self.is_empty();
+        if wanted {
+            self.fence = Fence::Asked;
+        }
+        wanted
+    }
+
+    /// The fence was answered: messages are taken again.
+    pub fn lift_fence(&mut self) {
+        self.fence = Fence::Open;
     }
 
     /// The next answer; pends while nothing is on its way. Cancel-safe.
@@ -93,7 +129,7 @@ impl Sends {
                 (None, true) => std::future::pending().await,
                 (None, false) => {
                     if let Some(settled) = appending.next().await {
-                        return settled;
+                        return self.appended(settled);
                     }
                 }
                 (Some((.., future)), true) => {
@@ -102,7 +138,7 @@ impl Sends {
                 }
                 (Some((.., future)), false) => tokio::select! {
                     prepared = future.as_mut() => self.prepared(prepared),
-                    settled = appending.next() => if let Some(settled) = settled { return settled },
+                    settled = appending.next() => if let Some(settled) = settled { return self.appended(settled) },
                 },
             }
         }
@@ -122,27 +158,45 @@ impl Sends {
     fn prepared(&mut self, prepared: Result<Prepared, Error>) {
         let Some((mark, client_id, _)) = self.preparing.take() else { return };
         match prepared {
+            Ok(_) if self.fence != Fence::Open => self.refuse(mark, client_id),
             Ok(prepared) => {
                 let appending = send::append(&self.app, prepared, self.generation);
                 self.appending
                     .push_back(Box::pin(async move { Settled { mark, client_id, result: appending.await } }));
             }
             Err(error) => {
-                let behind = error.code == ErrorCode::Unavailable;
+                let open = leaves_fate_open(&error);
                 self.settled.push_back(Settled { mark, client_id, result: Err(error) });
-                if behind {
-                    self.fail_waiting();
+                if open {
+                    self.fail();
                 }
             }
         }
     }
 
-    /// What waits behind a message whose fate is open must not overtake it.
-    fn fail_waiting(&mut self) {
+    fn appended(&mut self, settled: Settled) -> Settled {
+        if settled.result.as_ref().is_err_and(leaves_fate_open) {
+            self.fail();
+        }
+        settled
+    }
+
+    /// What waits behind a message that will be sent again must not overtake it, nor what is yet to be read.
+    fn fail(&mut self) {
+        self.fence = Fence::Failed;
         for Waiting { mark, client_id, .. } in std::mem::take(&mut self.waiting) {
-            self.settled.push_back(Settled { mark, client_id, result: Err(LogError::Behind.into()) });
+            self.refuse(mark, client_id);
         }
     }
+
+    fn refuse(&mut self, mark: Ref, client_id: Option<ClientId>) {
+        self.settled.push_back(Settled { mark, client_id, result: Err(LogError::Behind.into()) });
+    }
+}
+
+/// Whether the sender will send this message again as it is.
+fn leaves_fate_open(error: &Error) -> bool {
+    matches!(error.code, ErrorCode::Unavailable | ErrorCode::Overloaded)
 }
 
 #[cfg(test)]

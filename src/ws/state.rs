@@ -68,6 +68,8 @@ pub enum Input<'a> {
     ResumeFailed(Error),
     /// The token of `auth` was judged: when it ends, if ever.
     Renewed(Ref, Result<Option<Timestamp>, Error>),
+    /// Messages of this socket failed, and the errors are written: a fence goes behind them.
+    Fence,
     /// Time has passed.
     Tick,
 }
@@ -83,6 +85,8 @@ pub enum Action {
     Ping([u8; 8]),
     /// Check and append a message.
     Send(Ref, Box<Send>),
+    /// Take messages again that come from now on.
+    LiftFence,
     /// `received`, with the highest seq that is known here to exist.
     Received(Ref, ConversationId, Seq, Seq),
     /// `read`, likewise.
@@ -162,6 +166,7 @@ impl State {
                 actions.push(Action::Write(protocol::error(&error, &self.resume_mark, None)));
             }
             Input::Renewed(mark, judged) => self.renewed(&mark, judged, actions),
+            Input::Fence => self.confirm.fence(now, actions),
             Input::Tick => {}
         }
         self.pass_time(now, actions);

@@ -157,7 +157,7 @@ impl Session {
                 world.checker.count("sockets closed by the server");
                 return Err(Closed);
             }
-            Action::Send(..) | Action::Renew(..) => {}
+            Action::Send(..) | Action::LiftFence | Action::Renew(..) => {}
         }
         Ok(())
     }

@@ -198,10 +198,77 @@ async fn behind_a_message_whose_fate_is_open_those_that_wait_fail_too() {
     );
     assert_eq!(bench.log.appended(), appended(&[("a", 7)]), "what went before goes on");
     bench.log.answer("a", Ok(0));
+    assert!(!bench.sends.wants_fence(), "the client would not have every answer in front of it");
     assert_eq!(bench.settle().await, told(&[("a", "accepted")]));
+    assert!(bench.sends.wants_fence());
+    bench.sends.lift_fence();
     bench.push("c", 2);
     bench.settle().await;
     assert_eq!(bench.log.appended(), appended(&[("c", 7)]), "later ones are taken again");
+}
+
+#[tokio::test]
+async fn what_is_read_after_a_failure_is_refused_until_the_fence_is_answered() {
+    for (error, code) in [
+        (LogError::Unavailable("away".into()), "unavailable"),
+        (LogError::Overloaded, "overloaded"),
+        (LogError::Behind, "unavailable"),
+    ] {
+        let mut bench = Bench::new().await;
+        bench.push("a", 2);
+        bench.settle().await;
+        assert!(!bench.sends.wants_fence());
+        bench.log.generation.store(8, Ordering::Relaxed);
+        bench.log.answer("a", Err(error));
+        assert_eq!(bench.settle().await, told(&[("a", code)]));
+        assert!(bench.sends.wants_fence());
+        for text in ["b", "c"] {
+            bench.push(text, 2);
+            assert_eq!(bench.settle().await, told(&[(text, "unavailable")]));
+            assert!(!bench.sends.wants_fence(), "one fence for them all");
+        }
+        assert_eq!(bench.log.appended(), []);
+        bench.push("d", 2);
+        bench.sends.lift_fence();
+        bench.push("a", 2);
+        assert_eq!(bench.settle().await, told(&[("d", "unavailable")]));
+        assert_eq!(bench.log.appended(), appended(&[("a", 8)]), "with the new generation");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_being_checked_when_one_before_it_fails_is_not_appended() {
+    let mut bench = Bench::new().await;
+    bench.push("a", 2);
+    bench.settle().await;
+    bench.push("b", SLOW);
+    bench.push("c", 2);
+    bench.settle().await;
+    bench.log.answer("a", Err(LogError::Overloaded));
+    assert_eq!(bench.settle().await, told(&[("a", "overloaded"), ("c", "unavailable")]));
+    assert!(!bench.sends.wants_fence());
+    bench.found.notify_one();
+    assert_eq!(bench.settle().await, told(&[("b", "unavailable")]));
+    assert_eq!(bench.log.appended(), []);
+    assert!(bench.sends.wants_fence());
+}
+
+#[tokio::test]
+async fn a_retry_of_what_is_durable_is_refused_behind_a_failure_too() {
+    let mut bench = Bench::new().await;
+    bench.push("a", 2);
+    bench.settle().await;
+    bench.log.answer("a", Ok(0));
+    bench.settle().await;
+    bench.push("b", AWAY);
+    bench.push("a", 2);
+    assert_eq!(bench.settle().await, told(&[("b", "unavailable"), ("a", "unavailable")]));
+    assert!(bench.sends.wants_fence());
+    bench.push("a", 2);
+    assert_eq!(bench.settle().await, told(&[("a", "unavailable")]));
+    bench.sends.lift_fence();
+    bench.push("a", 2);
+    assert_eq!(bench.settle().await, told(&[("a", "accepted")]));
 }
 
 #[tokio::test]
@@ -212,6 +279,9 @@ async fn a_message_that_is_wrong_by_itself_fails_alone() {
     bench.push("c", 2);
     assert_eq!(bench.settle().await, told(&[("a", "too_large"), ("b", "invalid")]));
     assert_eq!(bench.log.appended(), appended(&[("c", 7)]));
+    bench.log.answer("c", Ok(0));
+    bench.settle().await;
+    assert!(!bench.sends.wants_fence());
 }
 
 #[tokio::test]
@@ -223,16 +293,28 @@ async fn a_failed_append_fails_alone_here_since_the_log_refuses_those_of_its_gen
     bench.log.generation.store(8, Ordering::Relaxed);
     bench.log.answer("a", Err(LogError::Overloaded));
     assert_eq!(bench.settle().await, told(&[("a", "overloaded")]));
+    assert!(!bench.sends.wants_fence(), "another error is to come");
+    assert_eq!(bench.log.appended(), appended(&[("b", 7)]));
+    bench.log.answer("b", Err(LogError::Behind));
+    assert_eq!(bench.settle().await, told(&[("b", "unavailable")]));
+    assert!(bench.sends.wants_fence());
+}
+
+#[tokio::test]
+async fn those_sent_while_one_is_in_flight_share_its_generation() {
+    let mut bench = Bench::new().await;
+    bench.push("a", 2);
+    bench.settle().await;
+    bench.log.generation.store(8, Ordering::Relaxed);
+    bench.push("b", 2);
+    bench.settle().await;
+    assert_eq!(bench.log.appended(), appended(&[("a", 7), ("b", 7)]));
+    bench.log.answer("a", Ok(0));
+    bench.log.answer("b", Ok(1));
+    bench.settle().await;
     bench.push("c", 2);
     bench.settle().await;
-    let held = appended(&[("b", 7), ("c", 7)]);
-    assert_eq!(bench.log.appended(), held, "sent before all were settled: with the old generation");
-    bench.log.answer("b", Err(LogError::Behind));
-    bench.log.answer("c", Err(LogError::Behind));
-    assert_eq!(bench.settle().await, told(&[("b", "unavailable"), ("c", "unavailable")]));
-    bench.push("d", 2);
-    bench.settle().await;
-    assert_eq!(bench.log.appended(), appended(&[("d", 8)]), "with nothing in flight: with the new one");
+    assert_eq!(bench.log.appended(), appended(&[("c", 8)]), "with nothing in flight: the new one");
 }
 
 #[tokio::test]

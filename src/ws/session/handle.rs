@@ -25,7 +25,12 @@ impl Session {
         match happened {
             Happened::Incoming(incoming) => return self.incoming(incoming, now, actions),
             Happened::Mail => self.take_mail(now, actions),
-            Happened::Settled(settled) => self.settled(settled, actions),
+            Happened::Settled(settled) => {
+                self.settled(settled, actions);
+                if self.sends.wants_fence() {
+                    self.state.step(Input::Fence, now, actions);
+                }
+            }
             Happened::Receipt((mark, result)) => {
                 if let Err(error) = result {
                     actions.push(Action::Write(protocol::error(&error, &mark, None)));

@@ -31,6 +31,7 @@ impl Session {
             Action::Ping(payload) => return self.push(Frame::ping(&payload)),
             Action::Close(close) => return Some(close),
             Action::Send(mark, body) => self.sends.push(mark, *body, &self.caller),
+            Action::LiftFence => self.sends.lift_fence(),
             Action::Received(mark, conversation, seq, known) => {
                 let place = (conversation, seq, known);
                 self.receipts.push(judge(&self.app, &self.caller, mark, place, false));

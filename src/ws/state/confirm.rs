@@ -2,6 +2,10 @@
 //!
 //! One ping at a time is under way. It covers what was written before it; its pong confirms just that. The same
 //! pings are the heartbeat.
+//!
+//! A fence (see `ws::sends`) is such a ping too, that does not wait for the one under way; no other goes out
+//! before it is answered. A client may answer only the last of several pings (RFC 6455, 5.5.3), so a pong also
+//! stands for the pings before its own, and the fence is lifted by its own pong alone.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,13 +39,15 @@ pub struct Confirm {
     given: HashMap<ConversationId, Range>,
     highest: HashMap<ConversationId, Seq>,
     ping: Option<Ping>,
+    /// Written later than `ping`; boxed, since it is rarely there.
+    fence: Option<Box<Ping>>,
     last_ping: Instant,
 }
 
 impl Confirm {
     pub(super) fn new(by_pong: bool, heartbeat: Duration, now: Instant) -> Self {
         let (given, highest) = (HashMap::new(), HashMap::new());
-        Self { by_pong, heartbeat, given, highest, ping: None, last_ping: now }
+        Self { by_pong, heartbeat, given, highest, ping: None, fence: None, last_ping: now }
     }
 
     /// Events (or a gap) `from..=to` were written.
@@ -69,23 +75,24 @@ impl Confirm {
         self.highest.get(&conversation).copied().unwrap_or_default()
     }
 
-    /// A pong came: one that answers the ping under way confirms what that covers, any other nothing.
+    /// A pong came: one that answers a ping under way confirms what was written before that, any other nothing.
     pub(super) fn ponged(&mut self, payload: &[u8], actions: &mut Vec<Action>) {
-        if let Some(ping) = self.ping.take_if(|ping| ping.payload == payload) {
-            let confirmed = ping.covers.into_iter();
-            actions.extend(
-                confirmed.map(|(conversation, (from, to))| Action::Delivered(conversation, from, to)),
-            );
-            if self.given.is_empty() {
-                // What a burst has grown is given back.
-                self.given = HashMap::new();
-            }
+        let fence = self.fence.take_if(|fence| fence.payload == payload);
+        let ping = self.ping.take_if(|ping| fence.is_some() || ping.payload == payload);
+        if fence.is_some() {
+            actions.push(Action::LiftFence);
+        }
+        let covers = ping.into_iter().chain(fence.map(|fence| *fence)).flat_map(|ping| ping.covers);
+        actions.extend(covers.map(|(conversation, (from, to))| Action::Delivered(conversation, from, to)));
+        if self.given.is_empty() {
+            // What a burst has grown is given back.
+            self.given = HashMap::new();
         }
     }
 
     /// When a ping is due, or overdue for its pong.
     pub(super) fn deadline(&self) -> Instant {
-        match &self.ping {
+        match self.ping.as_ref().or(self.fence.as_deref()) {
             Some(ping) => ping.sent + 2 * self.heartbeat,
             None if self.given.is_empty() => self.last_ping + self.heartbeat,
             None => self.last_ping + PING_EVERY.min(self.heartbeat),
@@ -96,13 +103,24 @@ impl Confirm {
         if now < self.deadline() {
             return;
         }
-        if self.ping.is_some() {
+        if self.ping.is_some() || self.fence.is_some() {
             actions.push(Action::Close(Close::silent()));
             return;
         }
+        self.ping = Some(self.ask(now, actions));
+    }
+
+    /// Puts up a fence; while one is up it stays the only one.
+    pub(super) fn fence(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.fence.is_none() {
+            self.fence = Some(Box::new(self.ask(now, actions)));
+        }
+    }
+
+    fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) -> Ping {
         let payload: [u8; 8] = rand::rng().random();
-        self.ping = Some(Ping { payload, sent: now, covers: std::mem::take(&mut self.given) });
         self.last_ping = now;
         actions.push(Action::Ping(payload));
+        Ping { payload, sent: now, covers: std::mem::take(&mut self.given) }
     }
 }

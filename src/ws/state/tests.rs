@@ -146,6 +146,7 @@ fn words(action: &Action) -> String {
         Action::Write(text) | Action::WriteAtPace(text) => frame_in_words(text),
         Action::Ping(_) => "ping".into(),
         Action::Send(..) => "send".into(),
+        Action::LiftFence => "lift the fence".into(),
         Action::Received(_, conversation, seq, known) => format!("received {conversation} {seq} of {known}"),
         Action::Read(_, conversation, seq, known) => format!("read {conversation} {seq} of {known}"),
         Action::Delivered(conversation, from, to) => format!("delivered {conversation} {from}-{to}"),

@@ -5,7 +5,15 @@ use super::*;
 impl Bench {
     /// The payload of the one ping that is due now.
     fn pinged(&mut self) -> [u8; 8] {
-        let actions = self.actions(Input::Tick);
+        self.pinged_by(Input::Tick)
+    }
+
+    fn fenced(&mut self) -> [u8; 8] {
+        self.pinged_by(Input::Fence)
+    }
+
+    fn pinged_by(&mut self, input: Input<'_>) -> [u8; 8] {
+        let actions = self.actions(input);
         let payload = actions.iter().find_map(|action| match action {
             Action::Ping(payload) => Some(*payload),
             _ => None,
@@ -140,4 +148,59 @@ fn a_foreign_pong_keeps_no_socket() {
     bench.pinged();
     assert_eq!(bench.pongs(*b"another!"), [""; 0]);
     assert_eq!(bench.after(2 * HEARTBEAT), ["close 4408"]);
+}
+
+#[test]
+fn a_fence_is_lifted_by_its_own_pong_alone_and_once() {
+    let mut bench = Bench::live(opening(), 0);
+    bench.mail([item(1)]);
+    bench.now += SECOND;
+    let ping = bench.pinged();
+    let fence = bench.fenced();
+    assert_ne!(ping, fence);
+    assert_eq!(bench.step(Input::Fence), [""; 0], "one at a time");
+    assert_eq!(bench.pongs(*b"another!"), [""; 0]);
+    assert_eq!(bench.pongs(ping), ["delivered dm-1-2 1-1"]);
+    assert_eq!(bench.pongs(fence), ["lift the fence"]);
+    assert_eq!(bench.pongs(fence), [""; 0]);
+    assert_ne!(bench.fenced(), fence, "the next is another one");
+}
+
+#[test]
+fn a_client_that_answers_only_the_last_of_two_pings_has_answered_both() {
+    let mut bench = Bench::live(opening(), 0);
+    bench.mail([item(1)]);
+    bench.now += SECOND;
+    bench.pinged();
+    bench.mail([item(2)]);
+    let fence = bench.fenced();
+    bench.mail([item(3)]);
+    assert_eq!(bench.pongs(fence), ["delivered dm-1-2 1-1", "delivered dm-1-2 2-2", "lift the fence"]);
+    assert_eq!(bench.after(SECOND), ["ping"], "for the third; nothing is missed");
+}
+
+#[test]
+fn no_ping_goes_out_beside_a_fence_and_one_without_an_answer_is_the_end() {
+    let mut bench = Bench::live(opening(), 0);
+    bench.fenced();
+    bench.mail([item(1)]);
+    assert_eq!(bench.after(HEARTBEAT), ["cursor"]);
+    assert_eq!(bench.after(HEARTBEAT - MS), [""; 0]);
+    assert_eq!(bench.after(MS), ["close 4408"]);
+    let mut bench = Bench::live(opening(), 0);
+    bench.now += HEARTBEAT;
+    let ping = bench.pinged();
+    bench.now += HEARTBEAT;
+    bench.fenced();
+    assert_eq!(bench.pongs(ping), [""; 0]);
+    assert_eq!(bench.after(2 * HEARTBEAT - MS), [""; 0]);
+    assert_eq!(bench.after(MS), ["close 4408"], "whatever other ping was answered");
+}
+
+#[test]
+fn with_acks_by_the_app_a_fence_confirms_nothing() {
+    let mut bench = Bench::live(Opening { pong_confirms: false, ..opening() }, 0);
+    bench.mail([item(1)]);
+    let fence = bench.fenced();
+    assert_eq!(bench.pongs(fence), ["lift the fence"]);
 }
