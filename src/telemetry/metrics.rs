@@ -49,6 +49,7 @@ fn describe() {
     describe_histogram!("chatd_mail_seconds", Unit::Seconds, "From handing a mail over to its answer");
     describe_histogram!("chatd_accept_seconds", Unit::Seconds, "From a message's arrival to its durability");
     describe_histogram!("chatd_apply_seconds", Unit::Seconds, "One transaction that applies records");
+    describe_histogram!("chatd_http_request_seconds", Unit::Seconds, "Requests by route, method and status");
     describe_histogram!("chatd_apply_records", "Records applied in one transaction");
     describe_histogram!(
         "chatd_delivery_seconds",
