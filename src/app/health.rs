@@ -10,6 +10,11 @@ pub const CONSUMER: &str = "consumer";
 /// Alarms of this node's repair by scan.
 pub const REPAIR: &str = "repair";
 
+/// Alarms of the message log, as those who append to it find it.
+pub const LOG: &str = "log";
+/// Alarms of receipts that wait for storage.
+pub const RECEIPTS: &str = "receipts";
+
 /// How ready this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Caller, authorize};
 use crate::app::App;
+use crate::app::health::LOG;
 use crate::chat::recent::Recall;
 use crate::domain::Subject;
 use crate::domain::{
@@ -138,9 +139,9 @@ pub fn append(
 /// A log that takes nothing is an operator's matter too, and ends with the next message that it takes.
 fn tell_health(app: &App, appended: &Result<Offset, LogError>) {
     match appended {
-        Ok(_) => app.health.clear("log"),
+        Ok(_) => app.health.clear(LOG),
         Err(error @ (LogError::Unavailable(_) | LogError::Corrupt(_))) => {
-            app.health.raise("log", &error.to_string());
+            app.health.raise(LOG, &error.to_string());
         }
         Err(_) => {}
     }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::supervisor::Supervisor;
 use crate::app::App;
-use crate::app::health::REPAIR;
+use crate::app::health::{RECEIPTS, REPAIR};
 use crate::chat::{deliver, receipts};
 use crate::config::Config;
 use crate::domain::Error;
@@ -185,8 +185,8 @@ async fn flush(app: Arc<App>, stop: CancellationToken) {
             tokio::time::sleep(FLUSH_EVERY).await;
         }
         match receipts::flush(&app).await {
-            Ok(()) => app.health.clear("receipts"),
-            Err(error) => app.health.raise("receipts", &error.to_string()),
+            Ok(()) => app.health.clear(RECEIPTS),
+            Err(error) => app.health.raise(RECEIPTS, &error.to_string()),
         }
         if stopping {
             return;

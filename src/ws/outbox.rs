@@ -178,11 +178,6 @@ impl OutboxSender {
         self.until(|shared| shared.queued_bytes <= bytes).await;
     }
 
-    /// Waits until everything was handed over, or the peer is gone.
-    pub async fn drained(&self) {
-        self.room(0).await;
-    }
-
     /// Waits until the body is gone: the peer left, or what was to be sent before the end is handed over.
     pub async fn closed(&self) {
         self.until(|_| false).await;

@@ -117,15 +117,15 @@ async fn what_waits_can_be_discarded_but_never_half_a_frame() {
 }
 
 #[tokio::test]
-async fn room_and_drained_wait_for_the_body() {
+async fn room_waits_for_the_body_until_there_is_enough_or_nothing_waits() {
     let (sender, mut body) = pair(OutboxLimits::default());
-    sender.drained().now_or_never().unwrap();
+    sender.room(0).now_or_never().unwrap();
     sender.push(text(9_000)).unwrap();
     assert!(sender.room(5_000).now_or_never().is_none());
     let waiter = async {
         sender.room(5_000).await;
         assert!(sender.queued_bytes() <= 5_000);
-        sender.drained().await;
+        sender.room(0).await;
         assert!(sender.is_drained());
     };
     let reader = async {
@@ -175,7 +175,7 @@ async fn the_sender_notices_that_the_peer_is_gone() {
     tokio::time::timeout(Duration::from_secs(5), joined).await.unwrap();
     assert!(sender.is_closed());
     assert_eq!(sender.queued_bytes(), 0);
-    sender.drained().now_or_never().unwrap();
+    sender.room(0).now_or_never().unwrap();
     assert_eq!(sender.push(text(1)), Err(PushError::Closed));
 }
 
