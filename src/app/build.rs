@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::health::Health;
 use super::lock::{DataLock, LockError};
 use super::{App, Settings};
+use crate::auth::Tickets;
 use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
 use crate::auth::tickets::MemoryTickets;
 use crate::chat::batch::check;
@@ -14,19 +15,20 @@ use crate::chat::directory::Directory;
 use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
 use crate::config::{Config, ConfigError, MailBackend, Migrate, Provision, SmtpSecurity, secrets};
-use crate::config::{LogBackend, StorageBackend};
-use crate::delivery::Hub;
+use crate::config::{LogBackend, PresenceBackend, StorageBackend};
 use crate::delivery::hub::Limits;
 use crate::delivery::memory::MemoryFanout;
+use crate::delivery::{Fanout, Hub, Link};
 use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::notify::capture::CaptureChannel;
 use crate::notify::smtp::{SmtpChannel, SmtpSettings, SmtpSetupError, SmtpTls};
 use crate::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError};
-use crate::pipeline::{EventSource, LogError};
+use crate::pipeline::{EventLog, EventSource, LogError};
+use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
-use crate::storage::{Ledger, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 use crate::telemetry::story::Story;
 
 /// What is said when the database is new and the log is not.
@@ -92,10 +94,8 @@ pub struct Built {
     pub app: Arc<App>,
     /// Where mails go.
     pub channel: Arc<dyn Channel>,
-    /// To be closed last: writes what is queued.
-    pub log: Arc<EmbeddedLog>,
     /// Held as long as the process uses the data folder.
-    pub lock: DataLock,
+    pub lock: Option<DataLock>,
     /// What an operator should know, in sentences.
     pub notices: Vec<String>,
 }
@@ -103,36 +103,39 @@ pub struct Built {
 /// Opens everything that the settings name. Makes what a first start needs.
 pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     make_folder(&config.data)?;
-    let lock = DataLock::take(&config.data)?;
+    // What lies in the data folder is one process's own.
+    let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
     let tokens = Arc::new(verifier(config)?);
-    let store = open_storage(config).await?;
-    let follows = store.follows_a_log().await?;
-    let log = Arc::new(open_log(config, follows)?);
+    let mut notices: Vec<String> = config.notices().to_vec();
+    let (storage, follows) = open_storage(config).await?;
+    let (log, source) = open_log(config, follows, &mut notices)?;
     let identity = log.identity();
-    let log_number = store.attach_log(identity).await?;
-    // The lock says that nobody else is at work here: these are of a process that has ended.
-    store.end_leases().await?;
-    let incarnation = store.incarnation().await?;
+    let log_number = storage.attach_log(identity).await?;
+    let incarnation = storage.incarnation().await?;
     let health = Health::default();
     // Looked at before anything is accepted; the owner of the partitions looks again.
     let partitions: Vec<Partition> = (0..identity.partitions).collect();
-    let halted = check(log.as_ref(), &store.claims(log_number, &partitions).await?).await?;
+    let halted = check(source.as_ref(), &storage.claims(log_number, &partitions).await?).await?;
     health.stand_still(halted.iter().map(|(partition, halt)| (*partition, halt.into())).collect());
+    if follows == Some(false) && source.bounds().await.is_ok_and(|bounds| bounds.iter().any(|b| b.end > 0)) {
+        notices.push(REPLAYED.to_owned());
+    }
     let story = Arc::new(story);
     let recent = Recent::default();
     let limits = Limits { devices: config.limits.devices, mailbox_bytes: config.ws.queue_bytes };
-    let hub = Hub::new(&store.frontier(log_number).await?, limits, observer(&recent, &story));
-    let storage: Arc<dyn Storage> = store.clone();
+    let hub = Hub::new(&storage.frontier(log_number).await?, limits, observer(&recent, &story));
+    let Nodes { presence, fanout, link, tickets } = open_nodes(config, &hub)?;
     let app = App {
+        directory: Directory::new(storage.clone()),
         storage,
-        log: log.clone(),
-        source: log.clone(),
-        fanout: Arc::new(MemoryFanout::new(Arc::clone(&hub))),
+        log,
+        source,
+        fanout,
+        link,
         hub,
-        presence: Arc::new(MemoryPresence::default()),
+        presence,
         tokens,
-        tickets: Arc::new(MemoryTickets::new()),
-        directory: Directory::new(store),
+        tickets,
         recent,
         pending: Pending::default(),
         health,
@@ -141,12 +144,7 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         incarnation,
         settings: settings(config),
     };
-    let mut notices: Vec<String> = config.notices().to_vec();
-    notices.extend(log.warning().map(str::to_owned));
-    if !follows && log.bounds().await.is_ok_and(|bounds| bounds.iter().any(|bounds| bounds.end > 0)) {
-        notices.push(REPLAYED.to_owned());
-    }
-    Ok(Built { app: Arc::new(app), channel: channel(config)?, log, lock, notices })
+    Ok(Built { app: Arc::new(app), channel: channel(config)?, lock, notices })
 }
 
 /// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and
@@ -205,7 +203,9 @@ fn verifier(config: &Config) -> Result<JwtVerifier, BuildError> {
     })?)
 }
 
-async fn open_storage(config: &Config) -> Result<Arc<SqliteStore>, BuildError> {
+/// Opens storage. Of one that belongs to this process alone it is known whether it has met a log, which then has
+/// to be there.
+async fn open_storage(config: &Config) -> Result<(Arc<dyn Storage>, Option<bool>), BuildError> {
     let StorageBackend::Sqlite { path } = &config.database.backend else {
         return Err(BuildError::Missing("PostgreSQL"));
     };
@@ -215,23 +215,59 @@ async fn open_storage(config: &Config) -> Result<Arc<SqliteStore>, BuildError> {
     };
     let readers = u32::try_from(config.database.pool).unwrap_or(1);
     let settings = SqliteSettings { path: path.clone(), readers, migrate };
-    Ok(Arc::new(SqliteStore::open(settings).await?))
+    let store = SqliteStore::open(settings).await?;
+    let follows = store.follows_a_log().await?;
+    // The lock says that nobody else is at work here: these are of a process that has ended.
+    store.end_leases().await?;
+    Ok((Arc::new(store), Some(follows)))
 }
 
+/// The two sides of the message log.
+type LogPorts = (Arc<dyn EventLog>, Arc<dyn EventSource>);
+
 /// Opens the log; makes it, unless there has to be one already.
-fn open_log(config: &Config, exists: bool) -> Result<EmbeddedLog, BuildError> {
+fn open_log(
+    config: &Config,
+    follows: Option<bool>,
+    notices: &mut Vec<String>,
+) -> Result<LogPorts, BuildError> {
     let LogBackend::Embedded { path } = &config.log.backend else {
         return Err(BuildError::Missing("Kafka"));
     };
-    if exists && !path.exists() {
+    if follows == Some(true) && !path.exists() {
         return Err(BuildError::LogLost { path: path.display().to_string() });
     }
-    Ok(EmbeddedLog::open(&EmbeddedLogSettings {
+    let log = Arc::new(EmbeddedLog::open(&EmbeddedLogSettings {
         path: path.clone(),
         partitions: config.log.partitions,
         linger: config.log.linger,
         ..EmbeddedLogSettings::default()
-    })?)
+    })?);
+    notices.extend(log.warning().map(str::to_owned));
+    Ok((log.clone(), log))
+}
+
+/// What nodes have to do with each other.
+struct Nodes {
+    presence: Arc<dyn Presence>,
+    fanout: Arc<dyn Fanout>,
+    link: Arc<dyn Link>,
+    tickets: Arc<dyn Tickets>,
+}
+
+fn open_nodes(config: &Config, hub: &Arc<Hub>) -> Result<Nodes, BuildError> {
+    match &config.presence.backend {
+        PresenceBackend::Memory => {
+            let fanout = Arc::new(MemoryFanout::new(Arc::clone(hub)));
+            Ok(Nodes {
+                presence: Arc::new(MemoryPresence::default()),
+                fanout: fanout.clone(),
+                link: fanout,
+                tickets: Arc::new(MemoryTickets::new()),
+            })
+        }
+        PresenceBackend::Redis(_) => Err(BuildError::Missing("Redis")),
+    }
 }
 
 fn channel(config: &Config) -> Result<Arc<dyn Channel>, BuildError> {

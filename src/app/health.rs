@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::Partition;
+use crate::storage::Standstill;
 
 /// Alarms of the owner of the partitions.
 pub const CONSUMER: &str = "consumer";
+/// Alarms of the way from owners to nodes.
+pub const FANOUT: &str = "fan-out";
 /// Alarms of this node's repair by scan.
 pub const REPAIR: &str = "repair";
 
 /// Alarms of the message log, as those who append to it find it.
 pub const LOG: &str = "log";
+/// Alarms of storage, as a small read a second finds it.
+pub const STORAGE: &str = "storage";
 /// Alarms of receipts that wait for storage.
 pub const RECEIPTS: &str = "receipts";
 
@@ -34,15 +39,6 @@ enum Phase {
     Starting,
     Serving,
     Draining,
-}
-
-/// Why a partition stands still.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standstill {
-    /// In a sentence.
-    pub reason: String,
-    /// Its log and its history do not fit together: what came into that log now might never become history.
-    pub is_breach: bool,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +116,7 @@ impl Health {
     /// Whether what is stored reaches the sockets without delay, as far as this node knows.
     pub fn is_delivering(&self) -> bool {
         let inner = self.lock();
-        ![CONSUMER, REPAIR].iter().any(|subject| inner.alarms.contains_key(*subject))
+        ![CONSUMER, FANOUT, REPAIR].iter().any(|subject| inner.alarms.contains_key(*subject))
     }
 
     /// The alarms that stand: subject and reason.

@@ -15,7 +15,7 @@ use crate::auth::{Tickets, TokenVerifier};
 use crate::chat::directory::Directory;
 use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
-use crate::delivery::{Fanout, Hub};
+use crate::delivery::{Fanout, Hub, Link};
 use crate::domain::LogNumber;
 use crate::pipeline::{EventLog, EventSource};
 use crate::presence::Presence;
@@ -33,6 +33,8 @@ pub struct App {
     pub source: Arc<dyn EventSource>,
     /// Live events and receipts to nodes.
     pub fanout: Arc<dyn Fanout>,
+    /// This node's end of them.
+    pub link: Arc<dyn Link>,
     /// This node's sockets.
     pub hub: Arc<Hub>,
     /// Who is connected.

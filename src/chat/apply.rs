@@ -1,5 +1,8 @@
 //! From the log to history: the one owner of each partition reads, decides, stores in one transaction, and
 //! tells the nodes. The steps and their order are the promise; `tests/simulation` drives them through crashes.
+//!
+//! Telling may fail, and applying goes on: each publication says where the one before it ended, so a node that
+//! was not told finds a hole with the next one or the next beat, and reads storage.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,12 +12,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::batch::{Halt, Work, batch_of, bisect, check};
-use super::deliver::{self, DeliverError};
 use crate::app::App;
+use crate::app::health::FANOUT;
 use crate::delivery::Publication;
-use crate::domain::{LogNumber, Offset, Outcome, Partition};
-use crate::pipeline::{FetchLimits, LogError};
-use crate::storage::{Applied, Batch, Claim, PartitionBatch, StorageError};
+use crate::domain::{Frontier, LogNumber, Offset, Outcome, Partition};
+use crate::pipeline::{FetchLimits, Fetched, LogError};
+use crate::storage::{Applied, Batch, Claim, Mark, PartitionBatch, Standstill, StorageError};
 
 /// Records of one transaction at most.
 const RECORDS_MAX: usize = 2_000;
@@ -24,18 +27,12 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Why a turn did not come to its end. The next one begins by asking storage where the partitions stand.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// A dependency is away, or the answer to a COMMIT was lost.
+    /// Storage is away, or the answer to a COMMIT was lost.
     #[error(transparent)]
-    Deliver(#[from] DeliverError),
+    Storage(#[from] StorageError),
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] LogError),
-}
-
-impl From<StorageError> for ApplyError {
-    fn from(error: StorageError) -> Self {
-        Self::Deliver(error.into())
-    }
 }
 
 /// The partitions that this process owns, and how far each is.
@@ -43,10 +40,13 @@ pub struct Owner {
     log: LogNumber,
     /// In order, so that a schedule of the simulator can be repeated.
     claims: BTreeMap<Partition, Claim>,
+    /// What storage knows to be published.
+    marked: HashMap<Partition, Offset>,
     /// What a partition that stands still waits for.
     halted: HashMap<Partition, Halt>,
-    /// What was begun last may have happened, or in part: nothing more before storage was asked. To apply on
-    /// top of a batch that was stored but not told would hide a hole from the nodes.
+    /// What storage was last told of it, once it was.
+    announced: Option<HashMap<Partition, Halt>>,
+    /// What was begun last may have happened, or in part: nothing more before storage was asked.
     doubtful: bool,
 }
 
@@ -72,17 +72,25 @@ pub struct Turn {
 }
 
 impl Owner {
-    /// Takes partitions over and tells the nodes what the owner before may not have told them.
+    /// Takes partitions over, and tells the nodes how far they are.
     pub async fn claim(app: &App, partitions: &[Partition]) -> Result<Self, ApplyError> {
         let claims = app.storage.claim(app.log_number, partitions).await?;
         let halted = check(app.source.as_ref(), &claims).await?;
-        let mut owner = Self { log: app.log_number, claims: BTreeMap::new(), halted, doubtful: false };
-        owner.adopt(app, claims).await?;
+        let mut owner = Self {
+            log: app.log_number,
+            claims: BTreeMap::new(),
+            marked: HashMap::new(),
+            halted,
+            announced: None,
+            doubtful: false,
+        };
+        owner.adopt(app, claims).await;
+        owner.announce(app).await?;
         Ok(owner)
     }
 
     /// After an error whose effect is open: reads where the partitions stand. One that has another owner now
-    /// is dropped; what a lost COMMIT stored is adopted and published.
+    /// is dropped; what a lost COMMIT stored is adopted.
     pub async fn reload(&mut self, app: &App) -> Result<(), ApplyError> {
         self.doubtful = true;
         // Again only when a COMMIT came late, just now; each partition has one under way at most.
@@ -113,26 +121,37 @@ impl Owner {
             }
         }
         self.halted = halted;
-        self.adopt(app, kept).await?;
+        self.adopt(app, kept).await;
+        self.announce(app).await?;
         Ok(true)
     }
 
-    async fn adopt(&mut self, app: &App, claims: Vec<Claim>) -> Result<(), ApplyError> {
+    async fn adopt(&mut self, app: &App, claims: Vec<Claim>) {
         for mut claim in claims {
+            self.marked.insert(claim.partition, claim.published);
             // What this process published itself is known better here than in storage.
-            let told = self
-                .claims
-                .get(&claim.partition)
-                .map_or(claim.published, |c| c.published.max(claim.published));
-            claim.published = told;
-            let until = claim.next_offset - 1;
-            let partition = claim.partition;
-            self.claims.insert(partition, claim);
-            let published = deliver::republish(app, self.log, partition, told, until).await?;
-            if let Some(claim) = self.claims.get_mut(&partition) {
-                claim.published = published;
+            if let Some(known) = self.claims.get(&claim.partition) {
+                claim.published = claim.published.max(known.published);
             }
+            self.claims.insert(claim.partition, claim);
         }
+        // What was stored and perhaps not told is a hole for the nodes now.
+        self.tell(app, self.beats()).await;
+    }
+
+    /// Lets every process know which partitions stand still.
+    async fn announce(&mut self, app: &App) -> Result<(), StorageError> {
+        if self.announced.as_ref() == Some(&self.halted) {
+            return Ok(());
+        }
+        let mark = |claim: &Claim| Mark {
+            partition: claim.partition,
+            epoch: claim.epoch,
+            value: self.halted.get(&claim.partition).map(Standstill::from),
+        };
+        let marks: Vec<_> = self.claims.values().map(mark).collect();
+        app.storage.mark_standstills(self.log, &marks).await?;
+        self.announced = Some(self.halted.clone());
         Ok(())
     }
 
@@ -146,9 +165,8 @@ impl Owner {
         &self.halted
     }
 
-    /// Reads, applies and publishes once; waits up to `patience` for the first record. May be given up at any
-    /// await, and called again.
-    pub async fn turn(&mut self, app: &App, patience: Duration) -> Result<Turn, ApplyError> {
+    /// Reads what comes next; waits up to `patience` for the first record. May be given up, and called again.
+    pub async fn read(&mut self, app: &App, patience: Duration) -> Result<Vec<Fetched>, ApplyError> {
         if self.doubtful {
             self.reload(app).await?;
         }
@@ -159,35 +177,63 @@ impl Owner {
             .filter_map(|partition| Some((partition, self.claims.get(&partition)?.next_offset)))
             .collect();
         let limits = FetchLimits { records_max: RECORDS_MAX, bytes_max: BYTES_MAX, patience };
-        let fetched = app.source.fetch(&from, limits).await?;
+        Ok(app.source.fetch(&from, limits).await?)
+    }
+
+    /// Applies what was read and publishes it. May be given up too; the next `read` then asks storage first.
+    pub async fn work(&mut self, app: &App, fetched: Vec<Fetched>) -> Result<Turn, ApplyError> {
         let mut turn = Turn { records: fetched.iter().map(|f| f.records.len()).sum(), ..Turn::default() };
         turn.lag = fetched.iter().filter_map(|f| Some(f.end - 1 - f.records.last()?.offset)).sum();
         let began = Instant::now();
         self.doubtful = true;
         let done = self.apply(app, fetched.into_iter().map(Work::from).collect()).await?;
         self.doubtful = done.fenced;
+        self.announce(app).await?;
         (turn.stored, turn.took) = (done.stored, began.elapsed());
         Ok(turn)
     }
 
-    /// Tells the nodes that this owner is alive, and how far it is.
-    pub async fn beat(&self, app: &App) -> Result<(), ApplyError> {
-        let beats = self.claims.values().map(|claim| Publication {
-            log: self.log,
-            partition: claim.partition,
-            prev: claim.published,
-            through: claim.published,
-            outcomes: Arc::new([]),
-        });
-        Ok(app.fanout.publish(beats.collect()).await.map_err(DeliverError::from)?)
+    /// Tells the nodes that this owner is alive, and how far it is; writes down what they have been told.
+    /// Returns how far all partitions have been published, those of other owners included.
+    pub async fn beat(&mut self, app: &App) -> Result<Frontier, ApplyError> {
+        self.tell(app, self.beats()).await;
+        Ok(self.release(app).await?)
     }
 
-    /// Writes down how far the nodes have been told, so that a successor repeats little.
-    pub async fn release(&self, app: &App) -> Result<(), ApplyError> {
-        for claim in self.claims.values() {
-            app.storage.mark_published(self.log, claim.partition, claim.epoch, claim.published).await?;
+    /// Writes down how far the nodes have been told.
+    pub async fn release(&mut self, app: &App) -> Result<Frontier, StorageError> {
+        let moved = |claim: &&Claim| self.marked.get(&claim.partition) != Some(&claim.published);
+        let mark =
+            |claim: &Claim| Mark { partition: claim.partition, epoch: claim.epoch, value: claim.published };
+        let marks: Vec<_> = self.claims.values().filter(moved).map(mark).collect();
+        let published = app.storage.mark_published(self.log, &marks).await?;
+        self.marked.extend(marks.iter().map(|mark| (mark.partition, mark.value)));
+        Ok(published)
+    }
+
+    fn beats(&self) -> Vec<Publication> {
+        let beat = |claim: &Claim| Publication {
+            log: self.log,
+            partition: claim.partition,
+            prev: claim.next_offset - 1,
+            through: claim.next_offset - 1,
+            outcomes: Arc::new([]),
+        };
+        self.claims.values().map(beat).collect()
+    }
+
+    /// Tells the nodes; a failure is an alarm, and nothing else.
+    async fn tell(&mut self, app: &App, publications: Vec<Publication>) {
+        let told: Vec<_> = publications.iter().map(|p| (p.partition, p.through)).collect();
+        match app.fanout.publish(publications).await {
+            Ok(()) => app.health.clear(FANOUT),
+            Err(error) => return app.health.raise(FANOUT, &error.to_string()),
         }
-        Ok(())
+        for (partition, through) in told {
+            if let Some(claim) = self.claims.get_mut(&partition) {
+                claim.published = claim.published.max(through);
+            }
+        }
     }
 
     /// Stores what was read; data that storage refuses for good is narrowed down to its record, which becomes
@@ -202,7 +248,7 @@ impl Owner {
             }
             let nexts: Vec<_> = partitions.iter().map(|b| (b.partition, b.next, b.last_digest)).collect();
             match app.storage.apply(Batch { log: self.log, partitions, grace: app.settings.grace }).await {
-                Ok(applied) => self.publish(app, &nexts, applied, &mut done).await?,
+                Ok(applied) => self.publish(app, &nexts, applied, &mut done).await,
                 Err(StorageError::Refused(reason)) => match bisect(works, &reason) {
                     // The later half waits below the earlier one: order within a partition stays.
                     Some(halves) => queue.extend(halves.into_iter().rev()),
@@ -234,7 +280,7 @@ impl Owner {
         nexts: &[(Partition, Offset, Uuid)],
         applied: Vec<Applied>,
         done: &mut Done,
-    ) -> Result<(), ApplyError> {
+    ) {
         let mut publications = Vec::with_capacity(applied.len());
         for one in applied {
             match one {
@@ -245,22 +291,16 @@ impl Owner {
                         continue;
                     };
                     let Some(claim) = self.claims.get_mut(&partition) else { continue };
+                    let prev = claim.next_offset - 1;
                     (claim.next_offset, claim.last_digest) = (*next, Some(*digest));
                     done.stored += outcomes.len();
                     count(&outcomes, duplicates, dead);
-                    let (prev, through, outcomes) = (claim.published, next - 1, outcomes.into());
+                    let (through, outcomes) = (next - 1, outcomes.into());
                     publications.push(Publication { log: self.log, partition, prev, through, outcomes });
                 }
             }
         }
-        let told: Vec<_> = publications.iter().map(|p| (p.partition, p.through)).collect();
-        app.fanout.publish(publications).await.map_err(DeliverError::from)?;
-        for (partition, through) in told {
-            if let Some(claim) = self.claims.get_mut(&partition) {
-                claim.published = through;
-            }
-        }
-        Ok(())
+        self.tell(app, publications).await;
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::app::health::Standstill;
 use crate::domain::{Offset, Partition};
 use crate::pipeline::record::{self, Undecodable};
 use crate::pipeline::{EventSource, Fetched, LogError, LogRecord};
-use crate::storage::{Claim, DeadLetter, PartitionBatch};
+use crate::storage::{Claim, DeadLetter, PartitionBatch, Standstill};
 
 /// Why a partition stands still until somebody looks at it. Nothing of it is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

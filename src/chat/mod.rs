@@ -23,7 +23,9 @@ pub use caller::Caller;
 impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Unavailable(_) => Self::unavailable("storage is away; try again"),
+            StorageError::Unavailable(_) | StorageError::Superseded => {
+                Self::unavailable("storage is away; try again")
+            }
             StorageError::Refused(_) | StorageError::ForeignLog { .. } => {
                 tracing::error!(%error, "storage refused a request");
                 Self::new(ErrorCode::Internal, "a fault of ours; it has been logged")

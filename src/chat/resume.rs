@@ -1,5 +1,6 @@
-//! Catching up: what a device missed, in steps that the socket paces. Reads storage up to the frontier that
-//! this node had heard of when the socket was attached; what comes after arrives live.
+//! Catching up: what a device missed, in steps that the socket paces. Reads storage up to what was applied when
+//! the resume began. The socket was attached, and its user registered, before that; so what is applied later
+//! finds it, and arrives live.
 
 use super::receipts;
 use crate::app::App;
@@ -90,8 +91,9 @@ pub struct Resume {
 impl Resume {
     /// Begins: judges the cursor, confirms what it covers.
     pub async fn begin(app: &App, user: UserId, from: From) -> Result<Self, Error> {
-        // Both ways: what the mailbox has dropped, or never had, is read here.
-        let mut until = app.hub.frontier();
+        // Not what this node has heard of: a record may have been told to the nodes before the user was known
+        // to be on this one, and then nobody tells this node of it again.
+        let mut until = app.storage.frontier(app.log_number).await?;
         let announced = !matches!(from, From::Given(_));
         let since = match from {
             From::Confirmed => Since::Confirmed,
@@ -106,7 +108,7 @@ impl Resume {
             if announced {
                 receipts::confirm_frontier(app, user, frontier).await?;
             }
-            // Another node may have been ahead of this one; what the device has need not come again.
+            // Storage may have lost power; what the device has need not come again.
             until.merge(frontier);
         }
         Ok(Self {
@@ -247,7 +249,7 @@ async fn judge(app: &App, user: UserId, text: &str, until: &Frontier) -> Result<
     let ahead = |of: &Frontier| {
         frontier.log == of.log && frontier.offsets.iter().zip(&of.offsets).any(|(mine, its)| mine > its)
     };
-    if ahead(until) && ahead(&app.storage.frontier(until.log).await?) && ahead(&end_of_log(app).await?) {
+    if ahead(until) && ahead(&end_of_log(app).await?) {
         return Ok(Since::Beginning);
     }
     Ok(Since::Frontier(frontier))

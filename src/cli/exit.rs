@@ -74,7 +74,7 @@ impl From<StorageError> for CliError {
         let exit = match &error {
             StorageError::Unavailable(_) => Exit::Dependency,
             StorageError::Refused(_) => Exit::Fault,
-            StorageError::ForeignLog { .. } => Exit::Config,
+            StorageError::ForeignLog { .. } | StorageError::Superseded => Exit::Config,
         };
         Self::new(exit, error.to_string())
     }

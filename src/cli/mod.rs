@@ -2,17 +2,15 @@
 //!
 //! Stdout belongs to what a command prints, stderr to its error in a sentence and to the logs.
 
-mod all;
 mod backup;
 pub mod bench;
 mod completions;
 mod config;
-mod consume;
 mod exit;
 mod help;
 mod migrate;
 mod output;
-mod serve;
+mod role;
 mod token;
 mod user;
 
@@ -27,6 +25,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 pub use exit::{CliError, Exit};
 
 use crate::config::{Config, Sources};
+use crate::roles::run::Role;
 
 /// A chat server: messages in one order on every device, and a mail to who was away
 #[derive(Debug, Parser)]
@@ -113,9 +112,9 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
     }
     let settings = Config::load(&Sources::of_process(&cli.data, cli.config.as_deref())?)?;
     match &cli.command {
-        Command::All => block_on(all::run(&settings)),
-        Command::Serve => block_on(serve::run(&settings)),
-        Command::Consume => block_on(consume::run(&settings)),
+        Command::All => block_on(role::run(&settings, Role::All)),
+        Command::Serve => block_on(role::run(&settings, Role::Serve)),
+        Command::Consume => block_on(role::run(&settings, Role::Consume)),
         Command::User(user) => block_on(user::run(user, &settings)),
         Command::Token(args) => token::run(args, &settings),
         Command::Config(command) => config::run(command, &settings),
@@ -129,10 +128,6 @@ fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let failed = |error| CliError::new(Exit::Fault, format!("cannot start the async runtime: {error}"));
     runtime.map_err(failed)?.block_on(command)
-}
-
-fn not_in_this_build(command: &str) -> CliError {
-    CliError::new(Exit::Fault, format!("`chatd {command}` is not in this build"))
 }
 
 #[cfg(test)]
@@ -184,11 +179,10 @@ mod tests {
     #[tokio::test]
     async fn roles_that_share_say_what_to_set() {
         let config = Config::load(&Sources::new("data")).unwrap();
-        for (result, role) in [(serve::run(&config).await, "serve"), (consume::run(&config).await, "consume")]
-        {
-            let error = result.unwrap_err();
+        for (role, name) in [(Role::Serve, "serve"), (Role::Consume, "consume")] {
+            let error = role::run(&config, role).await.unwrap_err();
             assert_eq!(error.exit, Exit::Config);
-            for word in [role, "DATABASE_URL", "KAFKA_BROKERS", "REDIS_URL", "chatd all"] {
+            for word in [name, "DATABASE_URL", "KAFKA_BROKERS", "REDIS_URL", "chatd all"] {
                 assert!(error.sentence.contains(word), "{error}");
             }
         }

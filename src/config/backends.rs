@@ -82,23 +82,8 @@ pub enum SmtpSecurity {
     StartTlsIfOffered,
 }
 
-/// Refuses the backends that this build does not hold.
+/// Refuses what this release has no adapter for.
 pub(super) fn refuse_missing(r: &mut Reader<'_>, config: &Config) {
-    let mut refuse = |missing: bool, key: &'static str, variable: &str, name: &str, embedded: &str| {
-        if missing {
-            let sentence = format!(
-                "this build holds only the embedded backends; {name} comes with the next release: leave \
-                 {variable} unset to use {embedded}"
-            );
-            r.problem(key, sentence);
-        }
-    };
-    let postgres = matches!(config.database.backend, StorageBackend::Postgres { .. });
-    refuse(postgres, "database.url", "DATABASE_URL", "PostgreSQL", "SQLite under the data folder");
-    let kafka = matches!(config.log.backend, LogBackend::Kafka(_));
-    refuse(kafka, "kafka.brokers", "KAFKA_BROKERS", "Kafka", "the log under the data folder");
-    let redis = matches!(config.presence.backend, PresenceBackend::Redis(_));
-    refuse(redis, "redis.url", "REDIS_URL", "Redis", "the memory of one process");
     if config.auth.jwks_url.is_some() {
         let sentence = "this build reads no key sets; they come with a later release: set \
                         auth.jwt_public_key_file to the key's PEM in place of auth.jwks_url";
@@ -114,6 +99,12 @@ impl Config {
         let presence = matches!(self.presence.backend, PresenceBackend::Memory);
         let all = [(storage, "DATABASE_URL"), (log, "KAFKA_BROKERS"), (presence, "REDIS_URL")];
         all.into_iter().filter(|(embedded, _)| *embedded).map(|(_, variable)| variable).collect()
+    }
+
+    /// Whether history or log lie in the data folder, which then belongs to one process.
+    pub fn keeps_data(&self) -> bool {
+        matches!(self.database.backend, StorageBackend::Sqlite { .. })
+            || matches!(self.log.backend, LogBackend::Embedded { .. })
     }
 
     /// Refuses a role that shares its work with other processes (`serve`, `consume`) on embedded backends.

@@ -27,8 +27,11 @@ pub struct Database {
     pub backend: StorageBackend,
     /// `database.migrate`: `auto` or `check`.
     pub migrate: Migrate,
-    /// `database.pool`: connections that read. 4.
+    /// `database.pool`: connections that read; to PostgreSQL, all connections. 4.
     pub pool: usize,
+    /// `database.schema`: the PostgreSQL schema that holds the tables, so that deployments share a database. The
+    /// connection's own search path by default.
+    pub schema: Option<String>,
 }
 
 impl Database {
@@ -37,8 +40,23 @@ impl Database {
             backend: backend(r),
             migrate: r.get("database.migrate", Migrate::Auto),
             pool: r.within("database.pool", 4, 1..=1_000),
+            schema: schema(r),
         }
     }
+}
+
+fn schema(r: &mut Reader<'_>) -> Option<String> {
+    let schema: Option<String> = r.optional("database.schema");
+    let legal = |name: &str| {
+        name.len() <= 63
+            && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    if schema.as_deref().is_some_and(|name| !legal(name)) {
+        let sentence = "database.schema: up to 63 lower-case letters, digits and underscores, no digit first";
+        r.problem("database.schema", sentence);
+    }
+    schema
 }
 
 fn backend(r: &mut Reader<'_>) -> StorageBackend {

@@ -67,6 +67,10 @@ pub struct Kafka {
     pub sasl: Option<Sasl>,
     /// `kafka.ca_file`: a PEM of the authorities to believe; the system's by default.
     pub ca_file: Option<PathBuf>,
+    /// `kafka.topic_prefix`: put before `chat.messages`, so that deployments share a cluster. Empty by default.
+    pub topic_prefix: String,
+    /// `kafka.group`: the consumer group, `chatd` by default.
+    pub group: String,
 }
 
 impl Kafka {
@@ -77,11 +81,24 @@ impl Kafka {
         let username: Option<String> = r.optional("kafka.sasl_username");
         let password = r.secret("kafka.sasl_password");
         let ca_file = r.optional("kafka.ca_file");
+        let topic_prefix: String = r.get("kafka.topic_prefix", String::new());
+        let group: String = r.get("kafka.group", "chatd".to_owned());
         if brokers.is_empty() {
             return None;
         }
         if let Some(bad) = brokers.iter().find(|broker| !is_host_and_port(broker)) {
             r.problem("kafka.brokers", format!("kafka.brokers: expected host:port, found `{bad}`"));
+        }
+        // Kafka's rule for topics; a group may be anything, and is held to the same.
+        let legal = |name: &str| {
+            name.len() <= 200 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        if !legal(&topic_prefix) {
+            let sentence = "kafka.topic_prefix: up to 200 letters, digits, dots, underscores and hyphens";
+            r.problem("kafka.topic_prefix", sentence);
+        }
+        if !legal(&group) || group.is_empty() {
+            r.problem("kafka.group", "kafka.group: 1 to 200 letters, digits, dots, underscores and hyphens");
         }
         let with_sasl =
             matches!(security_protocol, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl);
@@ -99,7 +116,7 @@ impl Kafka {
                             (or SASL_PLAINTEXT): set all three, or none";
             r.problem("kafka.security_protocol", sentence);
         }
-        Some(Self { brokers, security_protocol, sasl, ca_file })
+        Some(Self { brokers, security_protocol, sasl, ca_file, topic_prefix, group })
     }
 }
 

@@ -10,13 +10,19 @@ use super::urls;
 pub struct Redis {
     /// `redis.url`, `REDIS_URL`: `redis://`, `rediss://`, `redis-sentinel://` or `rediss-sentinel://`.
     pub url: Secret<String>,
+    /// `redis.prefix`: begins every key and channel, so that deployments share a server. `chatd:`.
+    pub prefix: String,
 }
 
 impl Redis {
     pub(super) fn read(r: &mut Reader<'_>) -> Option<Self> {
+        let prefix: String = r.get("redis.prefix", "chatd:".to_owned());
+        if prefix.len() > 100 || !prefix.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]\\".contains(&b)) {
+            r.problem("redis.prefix", "redis.prefix: up to 100 visible ASCII characters, none of {}*?[]\\");
+        }
         let url = r.secret_url("redis.url")?;
         match urls::scheme(url.expose()).as_deref() {
-            Some("redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") => Some(Self { url }),
+            Some("redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") => Some(Self { url, prefix }),
             _ => {
                 let sentence = "redis.url: expected redis://HOST:6379, rediss:// (TLS), redis-sentinel:// or \
                                 rediss-sentinel://";

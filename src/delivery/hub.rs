@@ -1,7 +1,7 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -44,7 +44,8 @@ pub struct Hub {
     users: Mutex<HashMap<UserId, Vec<Device>>>,
     /// The devices of all `users`: asked at every upgrade, when there may be many.
     sockets: AtomicUsize,
-    doubt: Notify,
+    hole: Notify,
+    doubtful: AtomicBool,
     observer: Observer,
 }
 
@@ -92,7 +93,8 @@ impl Hub {
             tracks: Mutex::new(known.offsets.iter().map(|offset| Track::new(*offset, now)).collect()),
             users: Mutex::default(),
             sockets: AtomicUsize::new(0),
-            doubt: Notify::new(),
+            hole: Notify::new(),
+            doubtful: AtomicBool::new(false),
             observer,
         })
     }
@@ -138,14 +140,6 @@ impl Hub {
         self.log
     }
 
-    /// Where storage and mailboxes meet: everything that this frontier covers has been put into the mailboxes
-    /// before this call, and everything beyond is put there after it. Waits for a publication that is being put:
-    /// a socket attached, or a mailbox begun anew, in the middle of it has missed a part that is not covered yet.
-    pub fn frontier(&self) -> Frontier {
-        let offsets = lock(&self.tracks).iter().map(Track::known).collect();
-        Frontier { log: self.log, offsets }
-    }
-
     /// Everything that this frontier covers has been put into the mailboxes before this call; more may have been.
     /// Waits for nothing.
     pub fn heard(&self) -> Frontier {
@@ -163,7 +157,7 @@ impl Hub {
         let Some(track) = tracks.get_mut(publication.partition as usize) else { return };
         match track.hear(publication.prev, publication.through, now) {
             Heard::Above(known) => {
-                // The frontier moves only when the mailboxes have it: see `frontier`.
+                // What is known moves only when the mailboxes have it: see `heard`.
                 self.put(&publication.outcomes, known);
                 track.delivered(publication.through, now);
                 if let Some(known) = self.known.get(publication.partition as usize) {
@@ -171,7 +165,7 @@ impl Hub {
                 }
             }
             Heard::Old => {}
-            Heard::Hole => self.doubt.notify_one(),
+            Heard::Hole => self.hole.notify_one(),
         }
     }
 
@@ -182,9 +176,22 @@ impl Hub {
         (0..).zip(tracks.iter()).filter(|(_, t)| t.is_silent(now)).map(|(p, t)| (p, t.known())).collect()
     }
 
-    /// Waits until a publication left a hole.
+    /// Says whether publications may be missing without leaving a hole: the node then reads storage again and
+    /// again. Once more when the doubt ends.
+    pub fn doubt(&self, doubtful: bool) {
+        if self.doubtful.swap(doubtful, Ordering::AcqRel) != doubtful {
+            self.hole.notify_one();
+        }
+    }
+
+    /// Whether publications may be missing now.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// Waits until a publication left a hole, or a doubt began or ended.
     pub async fn doubted(&self) {
-        self.doubt.notified().await;
+        self.hole.notified().await;
     }
 
     /// Tells the members of two-person conversations about moved cursors.

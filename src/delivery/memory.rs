@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
-use super::{Fanout, FanoutError, Hub, Publication};
+use super::{Fanout, FanoutError, Hub, Link, Publication};
 use crate::storage::Receipt;
 
 /// Publishes to the one hub there is. Never fails, loses nothing.
@@ -31,5 +32,13 @@ impl Fanout for MemoryFanout {
     async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError> {
         self.hub.receipts(&receipts);
         Ok(())
+    }
+}
+
+/// Everything arrives without doing anything.
+#[async_trait]
+impl Link for MemoryFanout {
+    async fn run(&self, stop: CancellationToken) {
+        stop.cancelled().await;
     }
 }

@@ -13,6 +13,7 @@ pub mod track;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{LogNumber, Offset, Outcome, Partition};
 use crate::storage::Receipt;
@@ -41,11 +42,23 @@ pub struct Publication {
 pub struct FanoutError(pub String);
 
 /// Telling nodes. At most once, in order for each partition; what is lost is repaired by the scan.
+///
+/// A node that registered a user (`presence::Presence::joined`) before a record was stored is told of what
+/// concerns that user, or finds a hole later: an adapter looks up who is where after the record was stored.
 #[async_trait]
 pub trait Fanout: Send + Sync {
-    /// Tells every node that holds a socket of somebody concerned.
+    /// Tells every node: all hear how far each partition is, and what concerns their sockets. With nothing to
+    /// publish it only finds out whether nodes can be reached.
     async fn publish(&self, publications: Vec<Publication>) -> Result<(), FanoutError>;
 
     /// Tells the members of their conversations about moved cursors. Best effort: `resume` tells them again.
     async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError>;
+}
+
+/// This node's end of the fan-out.
+#[async_trait]
+pub trait Link: Send + Sync {
+    /// Feeds the hub with what owners publish, until it is told to stop. While it cannot vouch that all of it
+    /// arrives, the hub is in doubt (`Hub::doubt`), and the node scans.
+    async fn run(&self, stop: CancellationToken);
 }

@@ -76,7 +76,7 @@ impl fmt::Debug for HttpSettings {
 pub enum Surface {
     /// Everything for clients.
     Public,
-    /// Health, readiness and metrics only, for `http.admin_bind`.
+    /// Health, readiness and metrics only: `http.admin_bind`, and a process without sockets.
     Admin,
 }
 

@@ -90,6 +90,9 @@ pub trait EventLog: Send + Sync {
 
     /// Queues a record. Dropping the future does not take the record back.
     fn append(&self, entry: Entry, generation: Generation) -> Appending;
+
+    /// Writes what is queued and takes nothing more; for the end of the process.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A record as read.
@@ -132,14 +135,31 @@ pub struct Bounds {
     pub end: Offset,
 }
 
-/// Reading, for the one owner of each partition.
+/// The partitions that this process should own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Assignment {
+    /// Grows with each change.
+    pub round: u64,
+    /// In order; empty while the group is being arranged anew.
+    pub partitions: Vec<Partition>,
+}
+
+/// Reading, for the one owner of each partition. Who should own what is agreed on by the group of all readers
+/// (there is just one of the embedded log); who does own it, the claim in storage says.
 #[async_trait]
 pub trait EventSource: Send + Sync {
     /// Which log this is.
     fn identity(&self) -> LogIdentity;
 
-    /// The partitions that this process should own, as they change.
-    fn assigned(&self) -> watch::Receiver<Vec<Partition>>;
+    /// The partitions that this process should own, as they change. The first call joins the group.
+    fn assigned(&self) -> watch::Receiver<Assignment>;
+
+    /// Says that nothing of an assignment before `round` is being applied any more, so that others may take it
+    /// over. The group waits for this for a moment only: the fence in storage is what protects.
+    async fn drained(&self, round: u64);
+
+    /// Leaves the group, so that others take everything over at once.
+    async fn leave(&self);
 
     /// Durable records from each given offset on; empty when none came within `limits.patience`.
     /// An offset that the log no longer holds, or beyond its end, is `OutOfRange`.

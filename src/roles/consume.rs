@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::run::RunError;
 use super::supervisor::Supervisor;
 use crate::app::App;
 use crate::app::health::CONSUMER;
 use crate::chat::apply::{ApplyError, Owner, Turn};
-use crate::domain::{Frontier, Timestamp};
+use crate::config::{Config, EmailContent};
+use crate::domain::{EmailAddress, Frontier, Timestamp};
+use crate::notify::template::ContentPolicy;
 use crate::notify::worker::Worker;
+use crate::notify::{Address, Channel, NotifySettings};
+use crate::pipeline::Assignment;
 
 /// Owners beat so often (architecture: nodes scan after 3 s of silence).
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -25,100 +31,173 @@ const TRIM_EVERY: Duration = Duration::from_millis(500);
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Old rows are looked for so often.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// How far all partitions have been published, as the owner learns with each beat; none while it is in trouble.
+type Published = watch::Sender<Option<Frontier>>;
+
 /// Starts the workers.
-pub fn start(app: &Arc<App>, notify: Worker, supervisor: &mut Supervisor) {
+///
+/// # Errors
+/// The sender's address of mails is none.
+pub fn start(
+    config: &Config,
+    app: &Arc<App>,
+    channel: &Arc<dyn Channel>,
+    supervisor: &mut Supervisor,
+) -> Result<(), RunError> {
     let stop = supervisor.stop_signal();
-    supervisor.start("apply", own(Arc::clone(app), stop.clone()));
+    let published = Published::default();
+    let notify = notifier(config, app, channel, published.subscribe())?;
+    supervisor.start("apply", own(Arc::clone(app), published, stop.clone()));
     supervisor.start("trim", trim(Arc::clone(app), stop.clone()));
     supervisor.start("notify", notify.run(stop));
+    Ok(())
 }
 
-/// Owns the partitions and applies them; after the signal until nothing is left.
-async fn own(app: Arc<App>, stop: CancellationToken) {
+/// Mails wait for what the nodes have been told of, and not while owner, fan-out or repair are in trouble:
+/// users who are there must not be mailed because we are slow.
+fn notifier(
+    config: &Config,
+    app: &Arc<App>,
+    channel: &Arc<dyn Channel>,
+    published: watch::Receiver<Option<Frontier>>,
+) -> Result<Worker, RunError> {
+    let from = EmailAddress::new(&config.mail.from).map_err(|error| RunError::Sender(error.to_string()))?;
+    let settings = NotifySettings {
+        grace: config.notify.grace,
+        max_age: config.notify.max_age,
+        min_interval: config.notify.email.min_interval,
+        per_day: config.notify.email.per_day,
+        content: match config.notify.email.content {
+            EmailContent::Text => ContentPolicy::Text,
+            EmailContent::None => ContentPolicy::None,
+        },
+        public_url: config.http.public_url.clone(),
+        from: Address::from(from),
+        retry: NotifySettings::RETRY,
+        give_up_after: NotifySettings::GIVE_UP_AFTER,
+        reconnect: NotifySettings::RECONNECT,
+    };
+    let watched = Arc::clone(app);
+    let published =
+        Box::new(move || if watched.health.is_delivering() { published.borrow().clone() } else { None });
+    let (storage, story) = (app.storage.clone(), Arc::clone(&app.story));
+    Ok(Worker::new(settings, storage, Arc::clone(channel), story, published))
+}
+
+/// Why an owner gives its partitions up.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Others own them, or the group arranges itself anew.
+    Reassigned,
+    /// The signal came, and nothing is left to apply, or trouble lasts.
+    Stopped,
+}
+
+/// Owns what the group assigns and applies it; after the signal until nothing is left. Then the group is left.
+async fn own(app: Arc<App>, published: Published, stop: CancellationToken) {
     let mut assigned = app.source.assigned();
     let mut pause = PAUSE_MIN;
     while !(stop.is_cancelled() && pause >= PAUSE_MAX) {
-        let partitions = assigned.borrow_and_update().clone();
-        match Owner::claim(&app, &partitions).await {
+        let assignment = assigned.borrow_and_update().clone();
+        app.source.drained(assignment.round).await;
+        match Owner::claim(&app, &assignment.partitions).await {
             Ok(owner) => {
-                if apply(&app, owner, &stop, &mut pause).await {
-                    return;
+                let working = Working { app: &app, stop: &stop, published: &published, pause: &mut pause };
+                if working.apply(owner, &mut assigned).await == End::Stopped {
+                    break;
                 }
             }
-            Err(error) => failed(&app, &error, &mut pause).await,
+            Err(error) => failed(&app, &published, &error, &mut pause).await,
         }
+    }
+    app.source.leave().await;
+}
+
+/// An owner at work.
+struct Working<'a> {
+    app: &'a App,
+    stop: &'a CancellationToken,
+    published: &'a Published,
+    pause: &'a mut Duration,
+}
+
+impl Working<'_> {
+    async fn apply(mut self, mut owner: Owner, assigned: &mut watch::Receiver<Assignment>) -> End {
+        let owns_something = !owner.partitions().is_empty();
+        let mut beat: Option<Instant> = None;
+        let end = loop {
+            match self.step(&mut owner, assigned, &mut beat).await {
+                Ok(None) => {
+                    *self.pause = PAUSE_MIN;
+                    self.app.health.clear(CONSUMER);
+                }
+                Ok(Some(end)) => break end,
+                Err(error) => {
+                    failed(self.app, self.published, &error, self.pause).await;
+                    if self.stop.is_cancelled() && *self.pause >= PAUSE_MAX {
+                        return End::Stopped;
+                    }
+                    if let Err(error) = owner.reload(self.app).await {
+                        failed(self.app, self.published, &error, self.pause).await;
+                    }
+                }
+            }
+            if owns_something && owner.partitions().is_empty() {
+                return End::Reassigned;
+            }
+        };
+        if let Err(error) = owner.release(self.app).await {
+            tracing::warn!(%error, "how far was published could not be written down; it will be repeated");
+        }
+        end
+    }
+
+    /// One turn, and a beat when it is due.
+    async fn step(
+        &mut self,
+        owner: &mut Owner,
+        assigned: &mut watch::Receiver<Assignment>,
+        beat: &mut Option<Instant>,
+    ) -> Result<Option<End>, ApplyError> {
+        if assigned.has_changed().unwrap_or(true) {
+            return Ok(Some(End::Reassigned));
+        }
+        let last = match *beat {
+            Some(last) if last.elapsed() < BEAT_EVERY => last,
+            _ => {
+                let published = owner.beat(self.app).await?;
+                self.published.send_replace(Some(published));
+                *beat.insert(Instant::now())
+            }
+        };
+        let stopping = self.stop.is_cancelled();
+        let until_beat = BEAT_EVERY.saturating_sub(last.elapsed());
+        let patience = if stopping { Duration::ZERO } else { until_beat };
+        let fetched = tokio::select! {
+            fetched = owner.read(self.app, patience) => fetched?,
+            // Only to come back with less patience, or to give up what others shall have.
+            () = self.stop.cancelled(), if !stopping => return Ok(None),
+            _ = assigned.changed() => return Ok(Some(End::Reassigned)),
+        };
+        if fetched.is_empty() {
+            return Ok(stopping.then_some(End::Stopped));
+        }
+        let turn = owner.work(self.app, fetched).await?;
+        measured(&turn);
+        Ok(None)
     }
 }
 
-/// Applies until the partitions have another owner (false), or the signal came and nothing is left (true).
-async fn apply(app: &App, mut owner: Owner, stop: &CancellationToken, pause: &mut Duration) -> bool {
-    let mut beat = Instant::now();
-    loop {
-        match step(app, &mut owner, stop, &mut beat).await {
-            Ok(Some(_)) => recovered(app, pause),
-            Ok(None) => {
-                recovered(app, pause);
-                if let Err(error) = owner.release(app).await {
-                    tracing::warn!(%error, "how far was published could not be written down; it will be repeated");
-                }
-                return true;
-            }
-            Err(error) => {
-                failed(app, &error, pause).await;
-                if stop.is_cancelled() && *pause >= PAUSE_MAX {
-                    return true;
-                }
-                if let Err(error) = owner.reload(app).await {
-                    failed(app, &error, pause).await;
-                }
-            }
-        }
-        tell_halted(app, &owner);
-        if owner.partitions().is_empty() {
-            return false;
-        }
-    }
-}
-
-/// One turn, and a beat when it is due. `None`: stopping, and nothing was left to apply.
-async fn step(
-    app: &App,
-    owner: &mut Owner,
-    stop: &CancellationToken,
-    beat: &mut Instant,
-) -> Result<Option<Turn>, ApplyError> {
-    if beat.elapsed() >= BEAT_EVERY {
-        owner.beat(app).await?;
-        *beat = Instant::now();
-    }
-    let stopping = stop.is_cancelled();
-    let patience = if stopping { Duration::ZERO } else { BEAT_EVERY.saturating_sub(beat.elapsed()) };
-    let turn = tokio::select! {
-        turn = owner.turn(app, patience) => turn?,
-        // Only to come back with less patience; a turn may be given up at any point.
-        () = stop.cancelled(), if !stopping => return Ok(Some(Turn::default())),
-    };
-    if turn.records == 0 {
-        return Ok((!stopping).then_some(turn));
-    }
+fn measured(turn: &Turn) {
     metrics::gauge!("chatd_lag_records").set(turn.lag as f64);
     metrics::histogram!("chatd_apply_records").record(turn.records as f64);
     metrics::histogram!("chatd_apply_seconds").record(turn.took);
-    Ok(Some(turn))
 }
 
-fn tell_halted(app: &App, owner: &Owner) {
-    app.health
-        .stand_still(owner.halted().iter().map(|(partition, halt)| (*partition, halt.into())).collect());
-}
-
-fn recovered(app: &App, pause: &mut Duration) {
-    *pause = PAUSE_MIN;
-    app.health.clear(CONSUMER);
-}
-
-async fn failed(app: &App, error: &ApplyError, pause: &mut Duration) {
+async fn failed(app: &App, published: &Published, error: &ApplyError, pause: &mut Duration) {
     app.health.raise(CONSUMER, &error.to_string());
+    published.send_replace(None);
     tokio::time::sleep(*pause).await;
     *pause = (*pause * 2).min(PAUSE_MAX);
 }

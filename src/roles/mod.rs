@@ -1,7 +1,9 @@
 //! Workers and who runs which: `all` runs those of `serve` and `consume` in one process.
 
-pub mod all;
 pub mod consume;
 pub mod listen;
+pub mod run;
 pub mod serve;
+mod story;
 pub mod supervisor;
+mod watch;

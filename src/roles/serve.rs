@@ -60,16 +60,19 @@ impl Serving {
 pub fn start(
     app: &Arc<App>,
     config: &Config,
-    listeners: Vec<TcpListener>,
-    admin: Vec<TcpListener>,
+    surface: Surface,
+    (listeners, admin): (Vec<TcpListener>, Vec<TcpListener>),
     supervisor: &mut Supervisor,
 ) -> io::Result<Serving> {
     let stop = supervisor.stop_signal();
-    supervisor.start("receipts", flush(Arc::clone(app), stop.clone()));
-    supervisor.start("repair", repair(Arc::clone(app), stop.clone()));
+    if surface == Surface::Public {
+        let (node, until) = (Arc::clone(app), stop.clone());
+        supervisor.start("link", async move { node.link.run(until).await });
+        supervisor.start("receipts", flush(Arc::clone(app), stop.clone()));
+        supervisor.start("repair", repair(Arc::clone(app), stop.clone()));
+    }
     supervisor.start("upkeep", upkeep(stop));
-    let port =
-        listeners.first().map(TcpListener::local_addr).transpose()?.map_or(0, |a: SocketAddr| a.port());
+    let port = port(&listeners)?;
     let upgrades = Upgrades {
         origins: config.http.origins(port).into(),
         query_token: config.auth.query_token,
@@ -78,7 +81,7 @@ pub fn start(
         sessions: TaskTracker::new(),
     };
     let (drain, sessions) = (upgrades.drain.clone(), upgrades.sessions.clone());
-    let server = server(app, config, (listeners, admin), port, upgrades)?;
+    let server = server(app, config, surface, (listeners, admin), upgrades)?;
     let handle = server.handle();
     // It ends when it is stopped through its handle, after the workers' own signal.
     supervisor.start("listeners", async move {
@@ -89,13 +92,18 @@ pub fn start(
     Ok(Serving { handle, drain, sessions })
 }
 
+fn port(listeners: &[TcpListener]) -> io::Result<u16> {
+    Ok(listeners.first().map(TcpListener::local_addr).transpose()?.map_or(0, |a: SocketAddr| a.port()))
+}
+
 fn server(
     app: &Arc<App>,
     config: &Config,
+    surface: Surface,
     (listeners, admin): (Vec<TcpListener>, Vec<TcpListener>),
-    port: u16,
     upgrades: Upgrades,
 ) -> io::Result<Server> {
+    let port = port(&listeners)?;
     let times = ConnectionLimits {
         head_within: config.limits.head_timeout,
         idle_max: IDLE_MAX,
@@ -114,8 +122,12 @@ fn server(
         let (app, settings, upgrades) = (Arc::clone(app), open.clone(), upgrades.clone());
         server = listen(server, listener, times, move || {
             let upgrades = upgrades.clone();
-            let sockets = move |service: &mut web::ServiceConfig| register_sockets(service, &upgrades);
-            http::create(Arc::clone(&app), settings.clone(), Surface::Public, sockets)
+            let sockets = move |service: &mut web::ServiceConfig| {
+                if surface == Surface::Public {
+                    register_sockets(service, &upgrades);
+                }
+            };
+            http::create(Arc::clone(&app), settings.clone(), surface, sockets)
         })?;
     }
     let details = settings(config, port, true);
@@ -200,7 +212,7 @@ async fn repair(app: Arc<App>, stop: CancellationToken) {
         let all = tokio::select! {
             () = stop.cancelled() => return,
             () = app.hub.doubted() => true,
-            () = tokio::time::sleep(LOOK_EVERY) => false,
+            () = tokio::time::sleep(LOOK_EVERY) => app.hub.is_doubtful(),
         };
         let repaired = if all { deliver::repair(&app).await } else { repair_silent(&app).await };
         match repaired {

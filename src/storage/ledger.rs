@@ -20,7 +20,7 @@ pub struct Claim {
     pub epoch: i64,
     /// The offset of the next record to apply.
     pub next_offset: Offset,
-    /// Everything up to this offset has been published to the nodes; never above `next_offset - 1`.
+    /// The nodes have been told that history reaches up to here; never above `next_offset - 1`.
     pub published: Offset,
     /// `pipeline::record::digest` of the record at `next_offset - 1`, where one was applied.
     pub last_digest: Option<Uuid>,
@@ -35,6 +35,26 @@ pub struct DeadLetter {
     pub reason: String,
     /// The value itself.
     pub value: Bytes,
+}
+
+/// Why a partition stands still until somebody looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standstill {
+    /// In a sentence.
+    pub reason: String,
+    /// Its log and its history do not fit together: what came into that log now might never become history.
+    pub is_breach: bool,
+}
+
+/// What an owner says of its partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark<T> {
+    /// The partition.
+    pub partition: Partition,
+    /// The owner's epoch; a mark with another one than storage has changes nothing.
+    pub epoch: i64,
+    /// What is said.
+    pub value: T,
 }
 
 /// The records of one partition to apply, in offset order.
@@ -100,7 +120,13 @@ pub trait Ledger: Send + Sync {
     /// the number it has; another log than the one it follows is `ForeignLog`.
     async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError>;
 
+    /// From now on the database follows this log, from `next` on (an offset a partition): a new log number
+    /// after all before it, in one transaction. It may be the log that was followed before. Owners of the
+    /// former number match no fence any more, and claims of it are `Superseded`.
+    async fn hand_over(&self, identity: LogIdentity, next: &[Offset]) -> Result<LogNumber, StorageError>;
+
     /// Takes partitions over: `epoch = epoch + 1`. From then on the former owner's fence matches nothing.
+    /// `Superseded` where the database follows a later log number.
     async fn claim(&self, log: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError>;
 
     /// Partitions as they stand, without taking them over; for an owner whose COMMIT had no answer.
@@ -113,15 +139,24 @@ pub trait Ledger: Send + Sync {
     /// was lost.
     async fn apply(&self, batch: Batch) -> Result<Vec<Applied>, StorageError>;
 
-    /// Records how far a partition has been published, for an owner without a batch at hand. Another epoch
-    /// changes nothing.
+    /// Records how far partitions have been published, for an owner without a batch at hand, and says how far
+    /// all are, those of other owners included. Never moves back, nor beyond what is applied.
     async fn mark_published(
         &self,
         log: LogNumber,
-        partition: Partition,
-        epoch: i64,
-        published: Offset,
+        published: &[Mark<Offset>],
+    ) -> Result<Frontier, StorageError>;
+
+    /// Records which partitions stand still, and which do not any more.
+    async fn mark_standstills(
+        &self,
+        log: LogNumber,
+        standstills: &[Mark<Option<Standstill>>],
     ) -> Result<(), StorageError>;
+
+    /// The partitions that stand still, as their owners say. `Superseded` where the database follows a later
+    /// log number.
+    async fn standstills(&self, log: LogNumber) -> Result<Vec<(Partition, Standstill)>, StorageError>;
 
     /// How far each partition has been applied.
     async fn frontier(&self, log: LogNumber) -> Result<Frontier, StorageError>;

@@ -14,7 +14,7 @@ pub mod users;
 
 pub use catchup::{Catchup, Missed, Since};
 pub use events::{Events, Page, PageOf, Scanned};
-pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, PartitionBatch};
+pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, Mark, PartitionBatch, Standstill};
 pub use notifications::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settlement};
 pub use receipts::{Move, Receipt, Receipts};
 pub use users::{NewUser, Saved, Users};
@@ -38,6 +38,9 @@ pub enum StorageError {
         /// The log that was offered.
         found: uuid::Uuid,
     },
+    /// The database has been handed over to another log since this process was started.
+    #[error("the database follows another message log by now: start this process again")]
+    Superseded,
 }
 
 /// Every port over one database.

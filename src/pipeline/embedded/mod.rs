@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use futures_util::future::ready;
+use futures_util::future::{BoxFuture, ready};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -44,8 +44,8 @@ pub use error::OpenError;
 pub use settings::{EmbeddedLogSettings, PARTITIONS_MAX};
 
 use super::{
-    Appending, Bounds, Entry, EventLog, EventSource, FetchLimits, Fetched, Generation, LogError, LogIdentity,
-    LogRecord,
+    Appending, Assignment, Bounds, Entry, EventLog, EventSource, FetchLimits, Fetched, Generation, LogError,
+    LogIdentity, LogRecord,
 };
 use crate::domain::{Offset, Partition};
 use durable::{Budget, Durable, Place};
@@ -70,7 +70,7 @@ pub struct EmbeddedLog {
     queue: Arc<Queue>,
     durable: Arc<Durable>,
     reader: Reader,
-    assigned: watch::Sender<Vec<Partition>>,
+    assigned: watch::Sender<Assignment>,
     /// The partition that the next fetch begins with, so that a busy one does not starve the others.
     turn: AtomicUsize,
     /// The writer's thread, and the lock on the file; none once closed.
@@ -117,7 +117,10 @@ impl EmbeddedLog {
             queue,
             durable,
             reader: Reader::new(settings.path.clone()),
-            assigned: watch::Sender::new((0..identity.partitions).collect()),
+            assigned: watch::Sender::new(Assignment {
+                round: 1,
+                partitions: (0..identity.partitions).collect(),
+            }),
             turn: AtomicUsize::new(0),
             running: Mutex::new(Some((thread, lock))),
         })
@@ -239,6 +242,11 @@ impl EventLog for EmbeddedLog {
         }
         .boxed()
     }
+
+    /// Blocks the thread for about as long as a commit takes.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move { Self::close(self) }.boxed()
+    }
 }
 
 #[async_trait]
@@ -247,9 +255,14 @@ impl EventSource for EmbeddedLog {
         self.identity
     }
 
-    fn assigned(&self) -> watch::Receiver<Vec<Partition>> {
+    fn assigned(&self) -> watch::Receiver<Assignment> {
         self.assigned.subscribe()
     }
+
+    /// There is nobody else to take anything over.
+    async fn drained(&self, _round: u64) {}
+
+    async fn leave(&self) {}
 
     async fn fetch(
         &self,

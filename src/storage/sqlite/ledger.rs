@@ -12,7 +12,7 @@ use super::rows;
 use super::statement::statement;
 use crate::domain::{Frontier, LogNumber, Offset, Partition, Timestamp};
 use crate::pipeline::LogIdentity;
-use crate::storage::{Applied, Batch, Claim, Ledger, StorageError};
+use crate::storage::{Applied, Batch, Claim, Ledger, Mark, Standstill, StorageError};
 
 /// Rows that one step of `prune` deletes, so that it never holds up what arrives for long.
 const PRUNE_ROWS: i64 = 1_000;
@@ -42,10 +42,16 @@ impl Ledger for SqliteStore {
         self.write(move |conn| durably(conn, |conn| attach(conn, identity))).await
     }
 
+    async fn hand_over(&self, identity: LogIdentity, next: &[Offset]) -> Result<LogNumber, StorageError> {
+        let next = next.to_vec();
+        self.write(move |conn| durably(conn, |conn| hand_over(conn, identity, &next))).await
+    }
+
     async fn claim(&self, log: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError> {
         let partitions = partitions.to_vec();
         self.write(move |conn| {
             durably(conn, |conn| {
+                newest(conn, log)?;
                 for partition in &partitions {
                     grow_epoch(conn, log.0, i64::from(*partition))?;
                 }
@@ -67,15 +73,52 @@ impl Ledger for SqliteStore {
     async fn mark_published(
         &self,
         log: LogNumber,
-        partition: Partition,
-        epoch: i64,
-        published: Offset,
-    ) -> Result<(), StorageError> {
+        published: &[Mark<Offset>],
+    ) -> Result<Frontier, StorageError> {
+        if published.is_empty() {
+            return self.read(move |conn| self::published(conn, log)).await;
+        }
+        let marks = published.to_vec();
         self.write(move |conn| {
             immediately(conn, |conn| {
-                move_published(conn, published, log.0, i64::from(partition), epoch)?;
+                for mark in marks {
+                    move_published(conn, mark.value, log.0, i64::from(mark.partition), mark.epoch)?;
+                }
+                self::published(conn, log)
+            })
+        })
+        .await
+    }
+
+    async fn mark_standstills(
+        &self,
+        log: LogNumber,
+        standstills: &[Mark<Option<Standstill>>],
+    ) -> Result<(), StorageError> {
+        let marks = standstills.to_vec();
+        self.write(move |conn| {
+            immediately(conn, |conn| {
+                for Mark { partition, epoch, value } in &marks {
+                    let reason = value.as_ref().map(|standstill| standstill.reason.as_str());
+                    let is_breach = value.as_ref().is_some_and(|standstill| standstill.is_breach);
+                    set_standstill(conn, reason, is_breach.into(), log.0, i64::from(*partition), *epoch)?;
+                }
                 Ok(())
             })
+        })
+        .await
+    }
+
+    async fn standstills(&self, log: LogNumber) -> Result<Vec<(Partition, Standstill)>, StorageError> {
+        self.read(move |conn| {
+            newest(conn, log)?;
+            let rows = select_standstills(conn, log.0)?;
+            rows.into_iter()
+                .map(|(partition, reason, is_breach)| {
+                    let partition = Partition::try_from(partition).map_err(Fault::refused)?;
+                    Ok((partition, Standstill { reason, is_breach: is_breach != 0 }))
+                })
+                .collect()
         })
         .await
     }
@@ -129,12 +172,49 @@ fn attach(conn: &mut SqliteConnection, identity: LogIdentity) -> Result<LogNumbe
         }
         return Ok(LogNumber(number));
     }
-    let number = LogNumber(1);
-    insert_log(conn, number.0, found.as_bytes(), i64::from(identity.partitions), Timestamp::now().0)?;
-    for partition in 0..identity.partitions {
-        insert_partition(conn, number.0, i64::from(partition))?;
+    follow(conn, LogNumber(1), identity, &vec![0; identity.partitions as usize])
+}
+
+fn hand_over(
+    conn: &mut SqliteConnection,
+    identity: LogIdentity,
+    next: &[Offset],
+) -> Result<LogNumber, Fault> {
+    if next.len() != identity.partitions as usize {
+        return Err(Fault::refused("an offset is needed for each partition of the log"));
+    }
+    let last = select_log(conn)?.pop().map_or(0, |(number, ..)| number);
+    grow_epochs(conn, last)?;
+    follow(conn, LogNumber(last + 1), identity, next)
+}
+
+/// Makes the rows of a log that is followed from now on.
+fn follow(
+    conn: &mut SqliteConnection,
+    number: LogNumber,
+    identity: LogIdentity,
+    next: &[Offset],
+) -> Result<LogNumber, Fault> {
+    let partitions = i64::from(identity.partitions);
+    insert_log(conn, number.0, identity.id.as_bytes(), partitions, Timestamp::now().0)?;
+    for (partition, next) in (0..).zip(next) {
+        insert_partition(conn, number.0, partition, *next, next - 1)?;
     }
     Ok(number)
+}
+
+/// Refuses a log that is not the one followed now.
+fn newest(conn: &mut SqliteConnection, log: LogNumber) -> Result<(), Fault> {
+    match select_log(conn)?.pop() {
+        Some((number, ..)) if number > log.0 => Err(StorageError::Superseded.into()),
+        _ => Ok(()),
+    }
+}
+
+/// How far each partition has been published.
+fn published(conn: &mut SqliteConnection, log: LogNumber) -> Result<Frontier, Fault> {
+    let offsets = select_published(conn, log.0)?.into_iter().map(|(published,)| published).collect();
+    Ok(Frontier { log, offsets })
 }
 
 fn claims(
@@ -174,8 +254,29 @@ statement!(
 );
 
 statement!(
-    fn insert_partition(log: i32, partition: i64) =
-        "INSERT INTO log_partitions (log_number, partition) VALUES (?, ?)"
+    fn insert_partition(log: i32, partition: i64, next: i64, published: i64) =
+        "INSERT INTO log_partitions (log_number, partition, next_offset, published) VALUES (?, ?, ?, ?)"
+);
+
+statement!(
+    fn grow_epochs(log: i32) = "UPDATE log_partitions SET epoch = epoch + 1 WHERE log_number = ?"
+);
+
+statement!(
+    fn select_published(log: i32) -> (i64,) =
+        "SELECT published FROM log_partitions WHERE log_number = ? ORDER BY partition"
+);
+
+statement!(
+    fn set_standstill(reason: Option<&'a str>, is_breach: i64, log: i32, partition: i64, epoch: i64) =
+        "UPDATE log_partitions SET standstill = ?, is_breach = ?
+         WHERE log_number = ? AND partition = ? AND epoch = ?"
+);
+
+statement!(
+    fn select_standstills(log: i32) -> (i64, String, i64) =
+        "SELECT partition, standstill, is_breach FROM log_partitions
+         WHERE log_number = ? AND standstill IS NOT NULL ORDER BY partition"
 );
 
 statement!(

@@ -1,4 +1,4 @@
-//! `chatd all`: everything in one process.
+//! `chatd all`, `chatd serve`, `chatd consume`: a role until it is told to stop.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,22 +7,28 @@ use super::{CliError, Exit, output, token};
 use crate::app::build::BuildError;
 use crate::config::{Config, LogBackend, MailBackend, PresenceBackend, StorageBackend, secrets};
 use crate::domain::{Timestamp, UserId};
-use crate::roles::all::{Ready, RunError};
+use crate::roles::run::{Ready, Role, RunError};
 use crate::storage::StorageError;
 use crate::telemetry::logs;
 
-/// Runs a whole server until it is told to stop.
+/// Runs a role until it is told to stop.
 ///
 /// # Errors
-/// A data folder that cannot be used or is in use (78), a port in use (69), a drain that took too long (75).
-pub async fn run(config: &Config) -> Result<(), CliError> {
+/// A data folder that cannot be used or is in use, embedded backends of a role that shares its work (78), a port
+/// in use or a dependency that is away (69), a drain that took too long (75).
+pub async fn run(config: &Config, role: Role) -> Result<(), CliError> {
+    match role {
+        Role::All => {}
+        Role::Serve => config.require_shared("serve")?,
+        Role::Consume => config.require_shared("consume")?,
+    }
     let json = config.telemetry.format == crate::config::LogFormat::Json;
     logs::init(&config.telemetry.filter, json).map_err(|e| CliError::new(Exit::Config, e.to_string()))?;
-    let ended = crate::roles::all::run(config, |ready| {
+    let ended = crate::roles::run::run(config, role, |ready| {
         for notice in &ready.notices {
             tracing::warn!("{notice}");
         }
-        match banner(config, ready) {
+        match banner(config, role, ready) {
             // A closed stdout is no reason to stop serving.
             Ok(text) => drop(output::print(&text)),
             Err(error) => tracing::warn!("{error}"),
@@ -48,15 +54,19 @@ impl From<RunError> for CliError {
 }
 
 /// What the first minute needs: what runs, where it lies, where to connect, how to try it, stop it, reset it.
-fn banner(config: &Config, ready: &Ready) -> Result<String, CliError> {
+fn banner(config: &Config, role: Role, ready: &Ready) -> Result<String, CliError> {
     let port = ready.addresses.first().map_or(config.http.port, SocketAddr::port);
     let base = config.http.base_url(port);
     let mut text = format!("\nchatd {} is running\n\n", env!("CARGO_PKG_VERSION"));
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<10} {value}");
     };
-    row("open", base.clone());
-    row("sockets", format!("{}/ws", base.replacen("http", "ws", 1)));
+    if role == Role::Consume {
+        row("health", format!("{base}/ready"));
+    } else {
+        row("open", base.clone());
+        row("sockets", format!("{}/ws", base.replacen("http", "ws", 1)));
+    }
     row("listens", ready.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     if let Some(admin) = ready.admin.first() {
         row("admin", format!("http://{admin}"));
@@ -65,10 +75,16 @@ fn banner(config: &Config, ready: &Ready) -> Result<String, CliError> {
     row("log", log(config));
     row("presence", presence(config));
     row("mail", mail(config));
-    row("data", format!("{}   (everything that is kept)", config.data.display()));
-    let example = if config.production() { "" } else { &example(config, &base)? };
+    if config.keeps_data() {
+        row("data", format!("{}   (everything that is kept)", config.data.display()));
+    }
+    let example = if config.production() || role != Role::All { "" } else { &example(config, &base)? };
     text.push_str(example);
-    let _ = writeln!(text, "\nStop with Ctrl-C. Begin anew: stop, then remove {}.\n", config.data.display());
+    text.push_str("\nStop with Ctrl-C.");
+    if config.keeps_data() {
+        let _ = write!(text, " Begin anew: stop, then remove {}.", config.data.display());
+    }
+    text.push_str("\n\n");
     Ok(text)
 }
 
