@@ -1,6 +1,7 @@
 //! The real services of `scripts/stack`: PostgreSQL, Redis, Kafka and mail servers.
 
 #![allow(dead_code, reason = "each test crate uses a part of this")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
