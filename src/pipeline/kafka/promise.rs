@@ -298,7 +298,10 @@ mod tests {
             (|facts| facts.config.retention_ms = 3_600_000, "retention.ms is 3600000 (1 h)"),
             (|facts| facts.config.retention_bytes = 5, "retention.bytes is 5"),
             (|facts| facts.config.unclean_leader_election = true, "unclean.leader.election.enable is true"),
-            (|facts| facts.config.timestamp_type = "CreateTime".into(), "message.timestamp.type is CreateTime"),
+            (
+                |facts| facts.config.timestamp_type = "CreateTime".into(),
+                "message.timestamp.type is CreateTime",
+            ),
             (|facts| facts.config.min_insync_replicas = 1, "min.insync.replicas is 1"),
             (|facts| facts.replication = 2, "it has 2 copies of each record on 3 brokers"),
         ];

@@ -18,8 +18,9 @@ use crate::pipeline::kafka::error::KafkaError;
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// Offsets are committed so often where they moved.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-/// How long the owner may take to let go: half of the session, so that the member is not missed meanwhile.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the owner may take to let go: well below the session, so that the member is not missed meanwhile,
+/// and so that session and drain together stay below the 10 s within which a dead member is followed.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(2500);
 /// How long leaving may take in all.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause after a second failure in a row grows from the first to the last of these.
@@ -150,11 +151,18 @@ impl Member {
 
     /// Has the owner let go of what it has, and waits for that, but not for long.
     async fn drain(&mut self) {
+        if self.membership.had().is_empty() {
+            self.membership.drained();
+            return;
+        }
         let round = self.shared.assign(Vec::new());
         let mut drained = self.shared.drained.subscribe();
         let wait = drained.wait_for(|known| *known >= round);
         if timeout(DRAIN_PATIENCE, wait).await.is_err() {
-            tracing::warn!(group = self.names.group, "the owner did not let go within 3 s and will be fenced");
+            tracing::warn!(
+                group = self.names.group,
+                "the owner did not let go within 2.5 s and may be fenced"
+            );
         }
         if let Some(id) = self.membership.id().map(str::to_owned) {
             // For the tools that show the lag; whoever takes over commits anyway.

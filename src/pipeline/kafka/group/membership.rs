@@ -179,3 +179,6 @@ impl Membership {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
