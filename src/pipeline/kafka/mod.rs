@@ -17,6 +17,7 @@
 
 mod ahead;
 mod batches;
+mod assignor;
 mod cluster;
 mod connection;
 mod ends;
@@ -26,8 +27,11 @@ mod lane;
 mod lookup;
 mod producer;
 mod queue;
+mod group;
+mod promise;
 mod security;
 mod settings;
+mod topic;
 
 use std::sync::Arc;
 
