@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use chatd::cli::bench::BenchError;
 use chatd::cli::bench::client::{Client, ClientError, Incoming};
+use chatd::cli::bench::dialect::Dialect;
 use chatd::cli::bench::fleet::Crowd;
+use chatd::cli::bench::meter::Meter;
 use chatd::cli::bench::pairs::{self, Pairs};
 use chatd::cli::bench::plan::Plan;
 use chatd::cli::bench::report::Report;
+use chatd::cli::bench::sizes::Sizes;
 use chatd::cli::bench::{frame, idle, maximum};
 use chatd::domain::Secret;
 use serde_json::json;
@@ -19,7 +22,24 @@ mod stand_in;
 use stand_in::{Fault, SECRET};
 
 fn crowd(url: &str) -> Crowd {
-    Crowd { address: url.parse().unwrap(), secret: Secret::new(SECRET.to_owned()), users: 2, first_id: 11 }
+    Crowd {
+        address: url.parse().unwrap(),
+        dialect: Dialect::Chatd,
+        secret: Secret::new(SECRET.to_owned()),
+        users: 2,
+        first_id: 11,
+    }
+}
+
+fn pairs(url: &str, plan: Plan) -> Pairs {
+    Pairs {
+        crowd: crowd(url),
+        plan,
+        content: Sizes::exactly(120),
+        pid: None,
+        metrics: vec![],
+        meter: Meter::default(),
+    }
 }
 
 fn plan(rate: f64, window_ms: u64) -> Plan {
@@ -35,13 +55,7 @@ fn plan(rate: f64, window_ms: u64) -> Plan {
 async fn bench(fault: Fault) -> Report {
     let url = stand_in::start(fault).await;
     let plan = Plan { warm_up: Duration::from_millis(200), ..plan(500.0, 800) };
-    let pairs = Pairs {
-        crowd: crowd(&url),
-        plan,
-        content_bytes: 120,
-        pid: Some(std::process::id()),
-        metrics: vec![],
-    };
+    let pairs = Pairs { pid: Some(std::process::id()), ..pairs(&url, plan) };
     pairs::measure(&pairs).await.unwrap()
 }
 
@@ -117,7 +131,7 @@ async fn a_stall_counts_for_every_message_that_was_due_in_it() {
 async fn a_wrong_secret_and_an_absent_server_are_named() {
     let url = stand_in::start(Fault::None).await;
     let plan = plan(10.0, 1_000);
-    let mut pairs = Pairs { crowd: crowd(&url), plan, content_bytes: 1, pid: None, metrics: vec![] };
+    let mut pairs = pairs(&url, plan);
     pairs.crowd.secret = Secret::new("another".to_owned());
     let error = pairs::measure(&pairs).await.unwrap_err().to_string();
     assert!(error.contains("401") && error.contains("secret"), "{error}");
@@ -133,8 +147,10 @@ async fn idle_connections_are_weighed_at_each_stage() {
     let idle = idle::Idle {
         crowd: Crowd { users: 40, ..crowd(&url) },
         pid: std::process::id(),
-        payload_bytes: Some(16_384),
+        payload: Some(Sizes::exactly(16_384)),
         settle: Duration::from_millis(20),
+        hold: Duration::from_millis(20),
+        meter: Meter::default(),
     };
     let report = idle::measure(&idle).await.unwrap();
     assert!(report.clean && report.connections == 40, "{report}");
@@ -147,7 +163,7 @@ async fn the_search_stops_where_the_server_does() {
     // 400 messages of the first step are well, among the 440 of the second is the 840th in all.
     let url = stand_in::start(Fault::LoseEverywhere(840)).await;
     let plan = plan(400.0, 1_000);
-    let step = Pairs { crowd: crowd(&url), plan, content_bytes: 9, pid: None, metrics: vec![] };
+    let step = pairs(&url, plan);
     let search = maximum::Search { step, p99_ms_max: 900.0, rate_max: 440.0 };
     let mut steps = Vec::new();
     let best = maximum::search(&search, |step| steps.push((step.report.rate, step.good))).await.unwrap();
