@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use chatd::cli::bench::BenchError;
+use chatd::cli::bench::backlog::{self, Backlog};
 use chatd::cli::bench::client::{Client, ClientError, Incoming};
 use chatd::cli::bench::dialect::Dialect;
 use chatd::cli::bench::fleet::Crowd;
+use chatd::cli::bench::history::{self, History};
 use chatd::cli::bench::meter::Meter;
 use chatd::cli::bench::pairs::{self, Pairs};
 use chatd::cli::bench::plan::Plan;
@@ -53,9 +55,14 @@ fn plan(rate: f64, window_ms: u64) -> Plan {
 
 /// 500 messages of two users within a second.
 async fn bench(fault: Fault) -> Report {
-    let url = stand_in::start(fault).await;
+    bench_as(fault, Dialect::Chatd).await
+}
+
+async fn bench_as(fault: Fault, dialect: Dialect) -> Report {
+    let url = stand_in::start_as(fault, dialect).await;
     let plan = Plan { warm_up: Duration::from_millis(200), ..plan(500.0, 800) };
-    let pairs = Pairs { pid: Some(std::process::id()), ..pairs(&url, plan) };
+    let crowd = Crowd { dialect, ..crowd(&url) };
+    let pairs = Pairs { crowd, pid: Some(std::process::id()), ..pairs(&url, plan) };
     pairs::measure(&pairs).await.unwrap()
 }
 
@@ -79,6 +86,18 @@ async fn a_good_server_is_found_good() {
     assert!(report.delivered.p50_ms > 0.0 && report.delivered.max_ms < 800.0, "{report}");
     assert!(report.accepted_rate > 250.0 && report.accepted_rate < 750.0, "{report}");
     assert!(report.server.is_some_and(|server| server.rss_bytes > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_is_judged_as_well() {
+    let good = bench_as(Fault::None, Dialect::Reference).await;
+    assert!(good.clean, "{good}");
+    assert_eq!((good.counts["sent"], good.counts["accepted"], good.counts["copies"]), (500, 500, 500));
+    let found = async |fault| bench_as(fault, Dialect::Reference).await;
+    assert_counts(&found(Fault::Lose(100)).await, &[("lost", 5), ("two_seqs", 0)]);
+    assert_counts(&found(Fault::Duplicate(100)).await, &[("two_seqs", 5), ("lost", 0)]);
+    assert_counts(&found(Fault::Swap(101)).await, &[("sends_reordered", 4), ("lost", 0)]);
+    assert_counts(&found(Fault::Ignore(250)).await, &[("unanswered", 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,6 +175,34 @@ async fn idle_connections_are_weighed_at_each_stage() {
     assert!(report.clean && report.connections == 40, "{report}");
     assert!(report.rss_bytes_open > report.rss_bytes_before, "{report}");
     assert!(report.rss_bytes_worked > Some(report.rss_bytes_open), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_counted_until_the_last_message() {
+    let url = stand_in::start(Fault::None).await;
+    let backlog =
+        |url: &str| Backlog { crowd: crowd(url), records: 300, rate: 1_000.0, content: Sizes::exactly(120) };
+    let mut has_piled_up = false;
+    let report = backlog::measure(&backlog(&url), || has_piled_up = true).await.unwrap();
+    assert!(report.clean && has_piled_up && report.records == 300, "{report}");
+    assert!(report.rate > 300.0 && report.counts["copies"] == 600, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_asked_for_and_their_rows_counted() {
+    let history = |address: &str, limit| History {
+        crowd: crowd(address),
+        connections: 2,
+        limit,
+        warm_up: Duration::ZERO,
+        window: Duration::from_millis(300),
+        meter: Meter::default(),
+    };
+    let url = stand_in::pages(3).await;
+    let report = history::measure(&history(&url, 3)).await.unwrap();
+    assert!(report.rate > 10.0 && report.latency.count > 3, "{report}");
+    let error = history::measure(&history(&url, 4)).await.unwrap_err().to_string();
+    assert!(error.contains("3 messages, not 4"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
