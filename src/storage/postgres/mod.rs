@@ -20,13 +20,18 @@
 //! lost one, and clients' cursors may lie beyond it; PostgreSQL does not tell a database that it was restored,
 //! so the operator does (`renew_incarnation`).
 
+mod apply;
 mod connection;
 mod error;
+mod events;
+mod insert;
+mod ledger;
 mod rows;
 mod schema;
 mod statement;
 mod target;
 mod tls;
+mod users;
 
 use std::sync::Arc;
 
