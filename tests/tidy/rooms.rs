@@ -65,6 +65,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
     (&["presence", "memory"], &[]),
+    (&["storage", "postgres"], &["pipeline"]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];
 
