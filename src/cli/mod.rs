@@ -7,6 +7,7 @@ pub mod bench;
 mod completions;
 mod config;
 mod exit;
+mod health;
 mod help;
 mod migrate;
 mod output;
@@ -63,6 +64,8 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Ask the server of these settings whether it is alive
+    Health(health::Args),
     /// Measure a running server
     Bench(bench::BenchArgs),
     /// Print a script that completes commands in your shell
@@ -119,6 +122,7 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Token(args) => token::run(args, &settings),
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
+        Command::Health(args) => health::run(args, &settings),
         Command::Backup(args) => block_on(backup::run(args, &settings)),
         Command::Completions(_) | Command::Bench(_) => Ok(()),
     }
