@@ -20,10 +20,16 @@
 //! lost one, and clients' cursors may lie beyond it; PostgreSQL does not tell a database that it was restored,
 //! so the operator does (`renew_incarnation`).
 
+mod catchup;
 mod connection;
+mod decide;
 mod error;
+mod notifications;
+mod raise;
+mod receipts;
 mod rows;
 mod schema;
+mod seek;
 mod statement;
 mod target;
 mod tls;

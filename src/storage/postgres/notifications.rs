@@ -74,10 +74,8 @@ impl Notifications for PostgresStore {
 
     async fn next_work(&self) -> Result<Option<Timestamp>, StorageError> {
         let conn = self.take().await?;
-        conn.run(async {
-            Ok(select_next_work(&conn).await?.first().and_then(|&(at,)| at).map(Timestamp))
-        })
-        .await
+        conn.run(async { Ok(select_next_work(&conn).await?.first().and_then(|&(at,)| at).map(Timestamp)) })
+            .await
     }
 }
 
@@ -90,7 +88,9 @@ pub(super) fn millis(duration: Duration) -> i64 {
 /// Number, conversation, user, tries before, when it was raised, and what becomes its Message-ID.
 type LeasedRow = (i64, String, i64, i32, i64, Id);
 
-fn leased((id, conversation, user, attempts, created_at, message_id): LeasedRow) -> Result<LeasedMail, Fault> {
+fn leased(
+    (id, conversation, user, attempts, created_at, message_id): LeasedRow,
+) -> Result<LeasedMail, Fault> {
     Ok(LeasedMail {
         id,
         conversation: rows::conversation_id(&conversation)?,

@@ -90,9 +90,7 @@ type MovedRow = (String, i64, i64, i64);
 fn moved(rows: Vec<MovedRow>) -> Result<Vec<Receipt>, Fault> {
     let mut moved = rows
         .into_iter()
-        .map(|(id, user, delivered, read)| {
-            receipt(rows::conversation_id(&id)?, user, delivered, read)
-        })
+        .map(|(id, user, delivered, read)| receipt(rows::conversation_id(&id)?, user, delivered, read))
         .collect::<Result<Vec<_>, Fault>>()?;
     moved.sort_unstable_by_key(|each| (each.conversation, each.user));
     Ok(moved)

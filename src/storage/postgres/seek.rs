@@ -6,8 +6,21 @@
 macro_rules! covers {
     ($frontier_log:literal, $offsets:literal; $log:literal, $partition:literal, $offset:literal) => {
         concat!(
-            "(", $log, " < ", $frontier_log, " OR (", $log, " = ", $frontier_log, " AND ", $offset,
-            " <= coalesce((", $offsets, ")[", $partition, " + 1], -1)))"
+            "(",
+            $log,
+            " < ",
+            $frontier_log,
+            " OR (",
+            $log,
+            " = ",
+            $frontier_log,
+            " AND ",
+            $offset,
+            " <= coalesce((",
+            $offsets,
+            ")[",
+            $partition,
+            " + 1], -1)))"
         )
     };
 }
