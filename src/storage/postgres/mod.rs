@@ -21,13 +21,19 @@
 //! so the operator does (`renew_incarnation`).
 
 mod apply;
+mod catchup;
 mod connection;
+mod decide;
 mod error;
 mod events;
 mod insert;
 mod ledger;
+mod notifications;
+mod raise;
+mod receipts;
 mod rows;
 mod schema;
+mod seek;
 mod statement;
 mod target;
 mod tls;
