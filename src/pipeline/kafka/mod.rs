@@ -21,6 +21,8 @@ mod cluster;
 mod connection;
 mod ends;
 mod error;
+#[cfg(test)]
+mod fake;
 mod fetcher;
 mod lane;
 mod lookup;
@@ -164,3 +166,6 @@ impl EventSource for KafkaLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
