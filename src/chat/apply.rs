@@ -177,7 +177,10 @@ impl Owner {
             .filter_map(|partition| Some((partition, self.claims.get(&partition)?.next_offset)))
             .collect();
         let limits = FetchLimits { records_max: RECORDS_MAX, bytes_max: BYTES_MAX, patience };
-        Ok(app.source.fetch(&from, limits).await?)
+        let fetched = app.source.fetch(&from, limits).await;
+        // An offset that the log does not hold may be of a partition that has moved on.
+        self.doubtful |= fetched.is_err();
+        Ok(fetched?)
     }
 
     /// Applies what was read and publishes it. May be given up too; the next `read` then asks storage first.

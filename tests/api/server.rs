@@ -75,7 +75,8 @@ async fn apply(app: Arc<App>) {
     let partitions: Vec<_> = (0..app.log.identity().partitions).collect();
     let mut owner = Owner::claim(&app, &partitions).await.unwrap();
     loop {
-        owner.turn(&app, Duration::from_millis(20)).await.unwrap();
+        let fetched = owner.read(&app, Duration::from_millis(20)).await.unwrap();
+        owner.work(&app, fetched).await.unwrap();
         receipts::flush(&app).await.unwrap();
     }
 }

@@ -151,7 +151,7 @@ pub async fn all_partitions_are_assigned_and_empty_at_first(rig: &impl Rig) {
     let log = rig.open();
     let partitions = log.log.identity().partitions;
     let assigned = log.source.assigned();
-    assert_eq!(*assigned.borrow(), (0..partitions).collect::<Vec<_>>());
+    assert_eq!(assigned.borrow().partitions, (0..partitions).collect::<Vec<_>>());
     assert_eq!(log.source.bounds().await.unwrap(), vec![Bounds { start: 0, end: 0 }; partitions as usize]);
     let everywhere: Vec<_> = (0..partitions).map(|partition| (partition, 0)).collect();
     assert_eq!(log.source.fetch(&everywhere, AT_ONCE).await, Ok(vec![]));

@@ -4,7 +4,7 @@
 
 use chatd::domain::{ErrorCode, Outcome, Seq, Timestamp};
 use chatd::pipeline::LogIdentity;
-use chatd::storage::{Applied, DeadLetter, StorageError};
+use chatd::storage::{Applied, DeadLetter, Mark, Standstill, StorageError};
 use uuid::Uuid;
 
 use crate::storage_support::{
@@ -23,6 +23,10 @@ on_each_storage!(
     a_reused_client_id_is_rejected_and_the_first_stands,
     dead_letters_let_the_partition_move_on,
     what_is_published_never_moves_back_and_only_by_the_owner,
+    every_owner_reads_how_far_all_partitions_are_published,
+    a_standstill_is_seen_by_all_until_its_owner_takes_it_back,
+    a_log_that_takes_over_ends_the_owners_of_the_one_before,
+    a_log_followed_anew_stores_only_what_is_missing,
     the_digest_of_the_last_value_is_kept,
     what_was_made_durable_is_the_applied_frontier,
     replaying_the_log_gives_the_same_rows,
@@ -32,7 +36,9 @@ on_each_storage!(
 );
 
 async fn a_database_follows_one_log_with_a_fixed_number_of_partitions(store: Store) {
+    assert_eq!(store.followed().await, Ok(None));
     let first = store.attach_log(log_identity(6)).await.unwrap();
+    assert_eq!(store.followed().await, Ok(Some((first, log_identity(6)))));
     assert_eq!(store.attach_log(log_identity(6)).await.unwrap(), first);
     let other = LogIdentity { id: Uuid::from_u128(99), partitions: 6 };
     let foreign = StorageError::ForeignLog { expected: log_identity(6).id, found: other.id };
@@ -168,18 +174,87 @@ async fn what_is_published_never_moves_back_and_only_by_the_owner(store: Store) 
     }
     let published = || async { store.claims(owner.log, &[0]).await.unwrap()[0].published };
     assert_eq!(published().await, -1);
-    store.mark_published(owner.log, 0, owner.epochs[0] - 1, 2).await.unwrap();
-    assert_eq!(published().await, -1, "a former owner says nothing");
-    store.mark_published(owner.log, 0, owner.epochs[0], 1).await.unwrap();
-    store.mark_published(owner.log, 0, owner.epochs[0], 0).await.unwrap();
-    assert_eq!(published().await, 1);
-    store.mark_published(owner.log, 0, owner.epochs[0], 99).await.unwrap();
-    assert_eq!(published().await, 2, "what is not applied was not published");
+    let mark = async |epoch, value| {
+        let marked = store.mark_published(owner.log, &[Mark { partition: 0, epoch, value }]).await.unwrap();
+        assert_eq!(marked.offset(0), published().await);
+        marked.offset(0)
+    };
+    assert_eq!(mark(owner.epochs[0] - 1, 2).await, -1, "a former owner says nothing");
+    assert_eq!(mark(owner.epochs[0], 1).await, 1);
+    assert_eq!(mark(owner.epochs[0], 0).await, 1);
+    assert_eq!(mark(owner.epochs[0], 99).await, 2, "what is not applied was not published");
+    assert_eq!(store.mark_published(owner.log, &[]).await.unwrap().offset(0), 2);
     let mut batch = owner.batch(vec![message(1, 2, "d", "d", 4)]);
     batch.partitions[0].published = 0;
     owner.apply(batch).await;
     let claim = store.claims(owner.log, &[0]).await.unwrap().remove(0);
     assert_eq!((claim.published, claim.next_offset), (2, 4));
+}
+
+async fn every_owner_reads_how_far_all_partitions_are_published(store: Store) {
+    let mut owner = Owner::new(&store, 6).await;
+    owner.say(1, 2, "hello").await;
+    owner.say(1001, 1002, "hello").await;
+    let (a, b) = (owner.partition(dm(1, 2)), owner.partition(dm(1001, 1002)));
+    let mark = |partition: u32| Mark { partition, epoch: owner.epochs[partition as usize], value: 0 };
+    store.mark_published(owner.log, &[mark(a)]).await.unwrap();
+    let published = store.mark_published(owner.log, &[mark(b)]).await.unwrap();
+    assert_eq!((published.log, published.offsets.len()), (owner.log, 6));
+    assert_eq!((published.offset(a), published.offset(b)), (0, 0));
+    assert_eq!(published.offsets.iter().sum::<i64>(), -4, "nothing of the other four");
+}
+
+async fn a_standstill_is_seen_by_all_until_its_owner_takes_it_back(store: Store) {
+    let owner = Owner::new(&store, 3).await;
+    let say = async |partition: u32, epoch: i64, is_breach: Option<bool>| {
+        let value =
+            is_breach.map(|is_breach| Standstill { reason: "the log was replaced".into(), is_breach });
+        store.mark_standstills(owner.log, &[Mark { partition, epoch, value }]).await.unwrap();
+        let found = store.standstills(owner.log).await.unwrap();
+        found.into_iter().map(|(partition, standstill)| (partition, standstill.is_breach)).collect::<Vec<_>>()
+    };
+    assert_eq!(say(1, owner.epochs[1], Some(true)).await, [(1, true)]);
+    assert_eq!(say(2, owner.epochs[2], Some(false)).await, [(1, true), (2, false)]);
+    let reason = store.standstills(owner.log).await.unwrap().remove(0).1.reason;
+    assert_eq!(reason, "the log was replaced");
+    assert_eq!(say(1, owner.epochs[1] - 1, None).await.len(), 2, "a former owner takes nothing back");
+    assert_eq!(say(1, owner.epochs[1], None).await, [(2, false)]);
+    assert_eq!(say(0, owner.epochs[0], None).await, [(2, false)]);
+}
+
+async fn a_log_that_takes_over_ends_the_owners_of_the_one_before(store: Store) {
+    let mut owner = Owner::new(&store, 3).await;
+    owner.say(1, 2, "hello").await;
+    let late = owner.batch(vec![message(1, 2, "late", "late", 9)]);
+    let next = LogIdentity { id: Uuid::from_u128(99), partitions: 2 };
+    assert!(store.hand_over(next, &[0]).await.is_err(), "an offset for each partition");
+    let number = store.hand_over(next, &[7, 0]).await.unwrap();
+    assert!(number > owner.log);
+    let partition = late.partitions[0].partition;
+    assert_eq!(store.apply(late).await.unwrap(), [Applied::Fenced { partition }]);
+    assert_eq!(store.claim(owner.log, &[0]).await, Err(StorageError::Superseded));
+    assert_eq!(store.standstills(owner.log).await, Err(StorageError::Superseded));
+    assert_eq!(store.attach_log(next).await.unwrap(), number);
+    let foreign = StorageError::ForeignLog { expected: next.id, found: log_identity(3).id };
+    assert_eq!(store.attach_log(log_identity(3)).await, Err(foreign));
+    let claims = store.claim(number, &[0, 1]).await.unwrap();
+    let places = claims.iter().map(|claim| (claim.next_offset, claim.published, claim.last_digest));
+    assert_eq!(places.collect::<Vec<_>>(), [(7, 6, None), (0, -1, None)]);
+    assert_eq!(history(&store, dm(1, 2)).await.len(), 1);
+}
+
+async fn a_log_followed_anew_stores_only_what_is_missing(store: Store) {
+    let mut first = Owner::new(&store, 1).await;
+    let records: Vec<_> = (0..9).map(|n| message(1, 2, &format!("c{n}"), "hello", n)).collect();
+    first.apply_records(records[..6].to_vec()).await;
+    let before = first.frontier().await;
+    store.hand_over(log_identity(1), &[0]).await.unwrap();
+    let mut second = Owner::new(&store, 1).await;
+    let (outcomes, duplicates) = second.apply_records(records).await;
+    assert_eq!((outcomes.len(), duplicates), (3, 6));
+    let events = history(&store, dm(1, 2)).await;
+    assert_eq!(seqs(&events), (1..=9).collect::<Vec<_>>());
+    assert!(before.covers(events[5].position) && !before.covers(events[6].position));
 }
 
 async fn the_digest_of_the_last_value_is_kept(store: Store) {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 
 mod scripted;
+#[path = "../support/stack.rs"]
+mod services;
 mod stack;
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,5 @@
 //! The mail servers of `scripts/stack`, and what they got, over Mailpit's HTTP API.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -10,6 +7,8 @@ use chatd::domain::Secret;
 use chatd::notify::smtp::{SmtpSettings, SmtpTls};
 use reqwest::Url;
 use serde_json::Value;
+
+use super::services::{Exports, stack};
 
 /// Which of the servers.
 #[derive(Debug, Clone, Copy)]
@@ -33,51 +32,35 @@ impl Mode {
     }
 }
 
-/// What `scripts/stack up mail` told to export.
+/// The servers, and what `scripts/stack up mail` told to export.
 pub struct Stack {
-    exports: HashMap<String, String>,
+    exports: Exports,
 }
 
 impl Stack {
-    /// The servers, started by the first test that asks and left running for the next run. Never those of
-    /// the environment: `SMTP_URL` there may be somebody's real mail server.
+    /// The servers, started by the first test that asks.
     pub fn up() -> &'static Self {
         static STACK: OnceLock<Stack> = OnceLock::new();
-        STACK.get_or_init(|| {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/stack");
-            let output = Command::new(script).args(["up", "mail"]).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "scripts/stack up mail: {said}");
-            let exports = String::from_utf8(output.stdout).unwrap();
-            let pair = |line: &str| {
-                let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-                Some((name.to_owned(), value.to_owned()))
-            };
-            Self { exports: exports.lines().filter_map(pair).collect() }
-        })
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.exports.get(name).unwrap_or_else(|| panic!("scripts/stack exports no {name}"))
+        STACK.get_or_init(|| Self { exports: stack(&["mail"]) })
     }
 
     /// Settings that fit the server, with its authority and, where it wants one, its password.
     pub fn settings(&self, mode: Mode, tls: SmtpTls) -> SmtpSettings {
-        let url: Url = self.get(&format!("SMTP{}_URL", mode.part())).parse().unwrap();
+        let url: Url = self.exports.get(&format!("SMTP{}_URL", mode.part())).parse().unwrap();
         let password = url.password().map(|password| Secret::new(password.to_owned()));
         SmtpSettings {
             host: url.host_str().unwrap().to_owned(),
             port: url.port().unwrap(),
             tls,
             credentials: password.map(|password| (url.username().to_owned(), password)),
-            ca_file: Some(self.get("SMTP_CA_FILE").into()),
+            ca_file: Some(self.exports.get("SMTP_CA_FILE").into()),
             hello_name: "chat.example.test".into(),
             limit: Duration::from_secs(20),
         }
     }
 
     async fn http(&self, mode: Mode, path: &str) -> reqwest::Response {
-        let base = self.get(&format!("MAILPIT{}_URL", mode.part()));
+        let base = self.exports.get(&format!("MAILPIT{}_URL", mode.part()));
         reqwest::get(format!("{base}{path}")).await.unwrap().error_for_status().unwrap()
     }
 

@@ -3,7 +3,6 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use chatd::chat::apply::Owner;
@@ -69,7 +68,7 @@ fn a_commit_that_comes_late_stops_nobody() {
         let all: Vec<_> = (0..PARTITIONS).collect();
         let mut owner = to_its_end(Owner::claim(&app, &all)).unwrap();
         world.lock().faults.store_late = 1.0;
-        to_its_end(owner.turn(&app, Duration::ZERO)).unwrap_err();
+        to_its_end(node::turn(&mut owner, &app)).unwrap_err();
         world.lock().faults.store_late = 0.0;
         world.lock().store.in_flight.iter_mut().for_each(|one| one.commits = true);
         let late = || {
@@ -82,7 +81,7 @@ fn a_commit_that_comes_late_stops_nobody() {
         let _ = run(owner.reload(&app), steps, late);
         world.lock().settle();
         for _ in 0..20 {
-            let _ = to_its_end(owner.turn(&app, Duration::ZERO));
+            let _ = to_its_end(node::turn(&mut owner, &app));
         }
         assert!(owner.halted().is_empty(), "after {steps} steps: {:?}", owner.halted());
         assert_eq!(owner.partitions(), all, "after {steps} steps");

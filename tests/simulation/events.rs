@@ -117,7 +117,7 @@ impl Schedule {
             state.clone()
         });
         let app = Arc::clone(&self.nodes[node]);
-        let session = session::session(self.world.clone(), app, number, state);
+        let session = session::session(self.world.clone(), app, (node, number), state);
         self.start(Kind::Session(number), node, session);
     }
 

@@ -123,7 +123,7 @@ impl Schedule {
 
     /// What is still to come, if anything.
     fn unrest(&self) -> Option<String> {
-        let hubs: Vec<_> = self.nodes.iter().map(|node| node.hub.frontier()).collect();
+        let hubs: Vec<_> = self.nodes.iter().map(|node| node.hub.heard()).collect();
         self.with(|world| {
             let stored = world.store.frontier();
             if !world.is_applied() {

@@ -4,9 +4,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chatd::domain::{Offset, Partition};
 use chatd::pipeline::{
-    Appending, Bounds, Entry, EventLog, EventSource, FetchLimits, Fetched, Generation, LogError, LogIdentity,
-    LogRecord,
+    Appending, Assignment, Bounds, Entry, EventLog, EventSource, FetchLimits, Fetched, Generation, LogError,
+    LogIdentity, LogRecord,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -70,6 +72,10 @@ impl EventLog for SimLog {
         let offset = self.0.lock().log.append(entry.partition, entry.value);
         Box::pin(std::future::ready(Ok(offset)))
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
 }
 
 impl SimLog {
@@ -90,9 +96,13 @@ impl EventSource for SimLog {
         identity()
     }
 
-    fn assigned(&self) -> watch::Receiver<Vec<Partition>> {
-        watch::channel((0..PARTITIONS).collect()).1
+    fn assigned(&self) -> watch::Receiver<Assignment> {
+        watch::channel(Assignment { round: 1, partitions: (0..PARTITIONS).collect() }).1
     }
+
+    async fn drained(&self, _: u64) {}
+
+    async fn leave(&self) {}
 
     async fn fetch(
         &self,

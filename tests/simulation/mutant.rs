@@ -39,6 +39,8 @@ pub enum Mutant {
     NeverRepairs,
     /// A socket is attached after its resume has read how far the node is.
     AttachLate,
+    /// A user is registered after the resume has read how far storage is.
+    RegistersLate,
     /// A socket does not drop what it was given by the resume.
     GivesTwice,
     /// The frontier of the cursor is read after the mailbox was emptied.
@@ -55,7 +57,7 @@ pub enum Mutant {
 const LOST: &[&str] = &["order", "complete", "rejected", "delivered"];
 
 /// All of them, and the rules of which one finds it.
-pub const ALL: [(Mutant, &[&str]); 23] = [
+pub const ALL: [(Mutant, &[&str]); 24] = [
     (Mutant::FenceIgnoresEpoch, &["fence"]),
     (Mutant::FenceIgnoresOffset, &["fate", "order", "twice"]),
     (Mutant::KeepsDuplicates, &["fate"]),
@@ -74,6 +76,7 @@ pub const ALL: [(Mutant, &[&str]); 23] = [
     (Mutant::DeliveredBack, &["delivered back"]),
     (Mutant::NeverRepairs, &["caught up"]),
     (Mutant::AttachLate, LOST),
+    (Mutant::RegistersLate, LOST),
     (Mutant::GivesTwice, &["twice", "confirmed"]),
     (Mutant::CursorAhead, LOST),
     (Mutant::OverflowIgnored, LOST),

@@ -1,10 +1,12 @@
-//! Fan-out that loses, delays, repeats and reorders: a queue of things to tell for each node.
+//! Fan-out that loses, delays, repeats and reorders: a queue of things to tell for each node. A node is told
+//! how far each partition is, and what concerns the users that are registered on it at that moment.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chatd::delivery::{Fanout, FanoutError, Hub, Publication};
+use chatd::domain::{ConversationId, Outcome, UserId};
 use chatd::storage::Receipt;
 
 use crate::mutant::Mutant;
@@ -20,6 +22,8 @@ pub enum Told {
 #[derive(Default)]
 pub struct Link {
     pub hub: Option<Arc<Hub>>,
+    /// Who is registered here, and with how many sockets.
+    pub users: BTreeMap<UserId, usize>,
     pub queue: VecDeque<Told>,
 }
 
@@ -39,9 +43,28 @@ impl World {
             if self.dice.chance(self.faults.lost) {
                 continue;
             }
+            let users = &self.net.links[node].users;
+            let concerned = publication.outcomes.iter().filter(|outcome| concerns(users, outcome));
+            let publication = Publication { outcomes: concerned.cloned().collect(), ..publication.clone() };
             let copies = if self.dice.chance(self.faults.repeated) { 2 } else { 1 };
             for _ in 0..copies {
                 self.net.links[node].queue.push_back(Told::Publication(publication.clone()));
+            }
+        }
+    }
+
+    /// A socket of this user is on the node from now on.
+    pub fn register(&mut self, node: usize, user: UserId) {
+        *self.net.links[node].users.entry(user).or_default() += 1;
+    }
+
+    /// It is not any more.
+    pub fn unregister(&mut self, node: usize, user: UserId) {
+        let users = &mut self.net.links[node].users;
+        if let Some(count) = users.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&user);
             }
         }
     }
@@ -55,6 +78,16 @@ impl World {
         let index = if self.dice.chance(self.faults.reordered) { self.dice.below(waiting) } else { 0 };
         let link = &mut self.net.links[node];
         Some((link.hub.clone()?, link.queue.remove(index)?))
+    }
+}
+
+fn concerns(users: &BTreeMap<UserId, usize>, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Stored(event) => match event.conversation {
+            ConversationId::Dm(low, high) => users.contains_key(&low) || users.contains_key(&high),
+            ConversationId::Group(_) => true,
+        },
+        Outcome::Rejected(rejection) => users.contains_key(&rejection.from),
     }
 }
 

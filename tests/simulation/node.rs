@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use chatd::app::health::Health;
 use chatd::app::{App, Settings};
 use chatd::auth::{AuthError, Claims, Ticket, TicketError, Tickets, TokenVerifier};
-use chatd::chat::apply::Owner;
+use chatd::chat::apply::{ApplyError, Owner, Turn};
 use chatd::chat::directory::Directory;
 use chatd::chat::receipts::{self, Pending};
 use chatd::chat::recent::Recent;
 use chatd::chat::{authorize, deliver, history};
 use chatd::delivery::Hub;
 use chatd::delivery::hub::Limits;
+use chatd::delivery::memory::MemoryFanout;
 use chatd::domain::{ConversationId, Frontier, Partition, Seq, UserId};
 use chatd::presence::memory::MemoryPresence;
 use chatd::storage::{Page, Users};
@@ -41,12 +42,15 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
     let store = Arc::new(SimStore(world.clone()));
     let log = Arc::new(SimLog(world.clone()));
     let users: Arc<dyn Users> = store.clone();
+    let hub = Hub::new(known, LIMITS, Box::new(|_, _| ()));
     Arc::new(App {
         storage: store,
         log: log.clone(),
         source: log,
         fanout: Arc::new(SimFanout(world.clone())),
-        hub: Hub::new(known, LIMITS, Box::new(|_, _| ())),
+        // What arrives is put into the hub by the schedule.
+        link: Arc::new(MemoryFanout::new(Arc::clone(&hub))),
+        hub,
         presence: Arc::new(MemoryPresence::default()),
         tokens: Arc::new(Nobody),
         tickets: Arc::new(Nobody),
@@ -95,7 +99,7 @@ pub async fn own(world: Shared, app: Arc<App>, partitions: Vec<Partition>) {
             return;
         }
         let pauses = patience(&world);
-        match at_most(pauses, owner.turn(&app, Duration::ZERO)).await {
+        match at_most(pauses, turn(&mut owner, &app)).await {
             Some(Ok(_)) => {}
             Some(Err(_)) => drop(owner.reload(&app).await),
             None => world.lock().checker.count("turns given up"),
@@ -106,6 +110,12 @@ pub async fn own(world: Shared, app: Arc<App>, partitions: Vec<Partition>) {
         }
         pause().await;
     }
+}
+
+/// Reads and applies once.
+pub async fn turn(owner: &mut Owner, app: &App) -> Result<Turn, ApplyError> {
+    let fetched = owner.read(app, Duration::ZERO).await?;
+    owner.work(app, fetched).await
 }
 
 /// How many pauses a turn is waited for before it is given up.

@@ -42,6 +42,9 @@ struct Session {
     user: UserId,
     name: Option<String>,
     attachment: Option<Attachment>,
+    /// The node whose owners know that the user is there.
+    node: usize,
+    registered: bool,
     state: State,
     resume: Option<(From, Resuming)>,
     resume_failed: bool,
@@ -53,7 +56,7 @@ struct Session {
 }
 
 /// A session, until its socket is to be closed.
-pub async fn session(world: Shared, app: Arc<App>, number: usize, client: Client) {
+pub async fn session(world: Shared, app: Arc<App>, (node, number): (usize, usize), client: Client) {
     let Client { user, acks, name, .. } = client;
     let opening = Opening {
         scope: scope(user),
@@ -72,6 +75,8 @@ pub async fn session(world: Shared, app: Arc<App>, number: usize, client: Client
         user,
         name,
         attachment,
+        node,
+        registered: false,
         state: State::new(opening, now),
         resume: None,
         resume_failed: false,
@@ -80,6 +85,11 @@ pub async fn session(world: Shared, app: Arc<App>, number: usize, client: Client
         judging: Vec::new(),
         written: BTreeMap::new(),
     };
+    pause().await;
+    let late = late || session.world.lock().has(Mutant::RegistersLate);
+    if !late {
+        session.register();
+    }
     while session.go_on().await.is_ok() {
         pause().await;
     }
@@ -221,6 +231,14 @@ impl Session {
     fn attach(&mut self) {
         if self.attachment.is_none() {
             self.attachment = Some(self.app.hub.attach(self.user, self.name.clone()));
+            self.register();
+        }
+    }
+
+    fn register(&mut self) {
+        if !self.registered {
+            self.registered = true;
+            self.world.lock().register(self.node, self.user);
         }
     }
 
@@ -229,6 +247,9 @@ impl Session {
     }
 
     fn give_part(&mut self) -> Result<(), Closed> {
+        if self.state.is_live() {
+            self.register();
+        }
         while self.has_room() {
             let Some(part) = self.parts.next() else { break };
             self.step(Input::Part(part))?;
@@ -314,6 +335,14 @@ fn step_of(app: &Arc<App>, user: UserId, from: From, resume: Option<Resume>) -> 
         let parts = resume.next(&app).await;
         (Some(resume), parts)
     })
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.registered {
+            self.world.lock().unregister(self.node, self.user);
+        }
+    }
 }
 
 /// `Mutant::GivesTwice`: events as if they had no place in the order.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chatd::domain::{Frontier, LogNumber, Offset, Outcome, Partition, Timestamp};
 use chatd::pipeline::LogIdentity;
-use chatd::storage::{Applied, Batch, Claim, Ledger, StorageError};
+use chatd::storage::{Applied, Batch, Claim, Ledger, Mark, Standstill, StorageError};
 use uuid::Uuid;
 
 use super::{InFlight, SimStore, away};
@@ -80,8 +80,16 @@ impl Ledger for SimStore {
         Ok(INCARNATION)
     }
 
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError> {
+        Ok(None)
+    }
+
     async fn attach_log(&self, _: LogIdentity) -> Result<LogNumber, StorageError> {
         Ok(LOG)
+    }
+
+    async fn hand_over(&self, _: LogIdentity, _: &[Offset]) -> Result<LogNumber, StorageError> {
+        Err(StorageError::Refused("a simulation follows one log".into()))
     }
 
     async fn claim(&self, _: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError> {
@@ -121,23 +129,38 @@ impl Ledger for SimStore {
 
     async fn mark_published(
         &self,
-        _: LogNumber,
-        partition: Partition,
-        epoch: i64,
-        published: Offset,
-    ) -> Result<(), StorageError> {
+        log: LogNumber,
+        published: &[Mark<Offset>],
+    ) -> Result<Frontier, StorageError> {
         self.reach().await?;
-        while self.0.lock().store.locked(&[partition]) {
+        let partitions: Vec<_> = published.iter().map(|mark| mark.partition).collect();
+        while self.0.lock().store.locked(&partitions) {
             pause().await;
         }
-        {
+        let published = {
             let mut world = self.0.lock();
-            let row = &mut world.store.rows[partition as usize];
-            if row.epoch == epoch {
-                row.published = row.published.max(published);
+            for mark in published {
+                let row = &mut world.store.rows[mark.partition as usize];
+                if row.epoch == mark.epoch {
+                    row.published = row.published.max(mark.value.min(row.next_offset - 1));
+                }
             }
-        }
+            Frontier { log, offsets: world.store.rows.iter().map(|row| row.published).collect() }
+        };
+        self.answer(published).await
+    }
+
+    async fn mark_standstills(
+        &self,
+        _: LogNumber,
+        _: &[Mark<Option<Standstill>>],
+    ) -> Result<(), StorageError> {
+        self.reach().await?;
         self.answer(()).await
+    }
+
+    async fn standstills(&self, _: LogNumber) -> Result<Vec<(Partition, Standstill)>, StorageError> {
+        Ok(Vec::new())
     }
 
     async fn frontier(&self, _: LogNumber) -> Result<Frontier, StorageError> {
