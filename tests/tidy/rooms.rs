@@ -65,6 +65,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["notify", "capture"], &[]),
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
+    (&["pipeline", "kafka"], &[]),
     (&["presence", "memory"], &[]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];

@@ -109,10 +109,6 @@ impl Fake {
         self.world().moods.insert(broker, mood);
     }
 
-    pub(super) fn address(&self, broker: usize) -> String {
-        self.world().addresses[broker].clone()
-    }
-
     pub(super) fn settings(&self) -> KafkaSettings {
         let brokers = self.world().addresses.clone();
         KafkaSettings { brokers, topic: TOPIC.into(), ..KafkaSettings::default() }
