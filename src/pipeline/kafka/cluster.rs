@@ -130,6 +130,16 @@ impl Cluster {
         self.stale.notify_one();
     }
 
+    /// Asks a broker whether the topic is still the same one.
+    pub(super) async fn verify(&self, connection: &Connection) -> Result<(), KafkaError> {
+        let found = ask(connection, &self.topic).await?;
+        if read(&found, &self.topic, Some(&self.topology()))?.is_foreign {
+            self.is_stale();
+            return Err(KafkaError::Foreign(self.topic.0.to_string()));
+        }
+        Ok(())
+    }
+
     /// Opens a connection to a broker.
     pub async fn open(&self, broker: BrokerId) -> Result<Connection, KafkaError> {
         let address = self.topology.borrow().brokers.get(&broker).cloned();
