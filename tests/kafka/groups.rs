@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use chatd::domain::{ConversationId, UserId};
+use chatd::pipeline::EventSource;
 use chatd::pipeline::kafka::{KafkaSettings, ensure_topic};
-use chatd::pipeline::{Entry, EventLog, EventSource};
 use uuid::Uuid;
 
-use crate::member::{LONG, Member, all_of, describe_group, with_topic};
+use crate::member::{Member, all_of, with_topic};
 use crate::stack::stack;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,48 +106,4 @@ async fn a_chatd_of_another_topic_does_not_disturb_a_group_by_mistake() {
     let mut second = Member::join(&settings).await;
     (first.has(3).await, second.has(3).await);
     assert!(stranger.assignment().partitions.is_empty(), "it gets nothing");
-}
-
-fn entry(partition: u32) -> Entry {
-    let user = |id| UserId::new(id).unwrap();
-    let key = ConversationId::dm(user(1), user(2)).unwrap();
-    Entry { partition, key, value: Bytes::from_static(b"a record") }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafkas_own_tool_shows_the_members_and_how_far_they_are() {
-    let exports = stack(&["kafka"]);
-    let settings = with_topic(&exports).await;
-    let mut member = Member::join(&settings).await;
-    member.has(6).await;
-    for _ in 0..5 {
-        member.log.append(entry(2), member.log.generation()).await.unwrap();
-    }
-    let next: Vec<_> = (0..6).map(|partition| (partition, if partition == 2 { 3 } else { 0 })).collect();
-    member.log.forget(&next).await.unwrap();
-
-    // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID
-    let began = Instant::now();
-    let line = loop {
-        let said = describe_group(&exports, &settings.group, &[]);
-        let lines: Vec<Vec<String>> =
-            said.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
-        let of_2 = lines.iter().find(|line| line.get(2).is_some_and(|partition| partition == "2"));
-        if let Some(line) = of_2.filter(|line| line[3] != "-") {
-            break line.clone();
-        }
-        assert!(began.elapsed() < LONG, "{said}");
-    };
-    assert_eq!(line[1], settings.topic);
-    assert_eq!(line[3..6], ["3", "5", "2"], "current offset, end and lag");
-    assert!(line[6].starts_with("chatd-"), "a member: {line:?}");
-    assert!(line[7].contains("127.0.0.1"), "its host: {line:?}");
-
-    let members = describe_group(&exports, &settings.group, &["--members", "--verbose"]);
-    let row = members.lines().find(|line| line.contains(&line_of(&settings))).unwrap_or(&members);
-    assert!(row.contains("0,1,2,3,4,5"), "what it was assigned: {members}");
-}
-
-fn line_of(settings: &KafkaSettings) -> String {
-    format!("{}(", settings.topic)
 }

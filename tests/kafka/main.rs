@@ -5,6 +5,7 @@
 mod brokers;
 mod groups;
 mod member;
+mod tools;
 mod topics;
 
 #[path = "../support/stack.rs"]
