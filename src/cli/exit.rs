@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::app::open::OpenError;
+use crate::app::backends::OpenError;
+use crate::app::open::CopyError;
 use crate::config::ConfigError;
+use crate::pipeline::LogError;
 use crate::storage::StorageError;
 
 /// What the process tells whoever started it; 69, 75 and 78 are those of sysexits.h.
@@ -61,9 +63,16 @@ impl From<ConfigError> for CliError {
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
+        let exit = if error.is_away() { Exit::Dependency } else { Exit::Config };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<CopyError> for CliError {
+    fn from(error: CopyError) -> Self {
         let exit = match &error {
-            OpenError::Absent { .. } | OpenError::Storage(_) | OpenError::Missing(_) => Exit::Config,
-            OpenError::Copy(_) => Exit::Fault,
+            CopyError::Shared | CopyError::Absent { .. } => Exit::Config,
+            CopyError::Storage(_) | CopyError::Log(_) | CopyError::Inconsistent(_) => Exit::Fault,
         };
         Self::new(exit, error.to_string())
     }
@@ -77,5 +86,11 @@ impl From<StorageError> for CliError {
             StorageError::ForeignLog { .. } | StorageError::Superseded => Exit::Config,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<LogError> for CliError {
+    fn from(error: LogError) -> Self {
+        Self::new(Exit::Dependency, error.to_string())
     }
 }

@@ -22,6 +22,8 @@ mod cluster;
 mod connection;
 mod ends;
 mod error;
+#[cfg(test)]
+mod fake;
 mod fetcher;
 mod group;
 mod lane;
@@ -174,3 +176,6 @@ impl EventSource for KafkaLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
