@@ -44,8 +44,9 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins the group.
+    /// Starts as a process does, and joins the group.
     pub async fn join(settings: &KafkaSettings) -> Self {
+        ensure_topic(settings, false).await.unwrap();
         let log = KafkaLog::connect(settings.clone()).await.unwrap();
         let assigned = log.assigned();
         let (source, mut changes) = (Arc::clone(&log), assigned.clone());
