@@ -37,7 +37,7 @@ lint: ## clippy, and what else is installed: shellcheck, and checks of docker/
 	cargo clippy --locked --all-targets -- -D warnings
 	@if command -v shellcheck > /dev/null; then \
 	  shellcheck --external-sources --severity=warning scripts/bench scripts/bench-compare scripts/build scripts/reset \
-	    scripts/run-stack scripts/stack scripts/test scripts/check-docker .ci/run; \
+	    scripts/run-stack scripts/stack scripts/stack.d/*.sh scripts/test scripts/check-docker .ci/run; \
 	else echo "shellcheck is not installed: scripts were not looked at"; fi
 	@scripts/check-docker
 
