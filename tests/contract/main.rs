@@ -3,6 +3,7 @@
 
 mod event_log;
 mod event_log_embedded;
+mod event_log_kafka;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
@@ -10,3 +11,6 @@ mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
 mod storage_users;
+
+#[path = "../support/stack.rs"]
+mod stack;
