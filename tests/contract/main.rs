@@ -10,6 +10,7 @@ mod fanout;
 mod fanout_faults;
 mod nodes_support;
 mod presence;
+mod event_log_kafka;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
@@ -18,3 +19,6 @@ mod storage_receipts;
 mod storage_support;
 mod storage_users;
 mod tickets;
+
+#[path = "../support/stack.rs"]
+mod stack;
