@@ -4,6 +4,7 @@
 //! inside one method: either all of it happened or nothing. Times in rows are the database's own clock,
 //! except `at`, which comes with the record.
 
+pub mod audit;
 pub mod catchup;
 pub mod events;
 pub mod ledger;
@@ -13,6 +14,7 @@ pub mod receipts;
 pub mod sqlite;
 pub mod users;
 
+pub use audit::{Audit, Disorder, Kept};
 pub use catchup::{Catchup, Missed, Since};
 pub use events::{Events, Page, PageOf, Scanned};
 pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, Mark, PartitionBatch, Standstill};
@@ -48,3 +50,8 @@ pub enum StorageError {
 pub trait Storage: Users + Ledger + Events + Catchup + Receipts + Notifications {}
 
 impl<T: Users + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}
+
+/// What an audit of the books needs.
+pub trait Audited: Ledger + Audit {}
+
+impl<T: Ledger + Audit> Audited for T {}

@@ -10,9 +10,10 @@
 //! records is two round trips whatever its size. Lists travel as arrays: no statement a message.
 //!
 //! **Locks** are taken in this order, by everyone: partitions of the log (by number), conversations (by key),
-//! `notify_due` (by key), members (by key, then user), mails (by id); users (by id) alone. Two transactions that
-//! keep to it never deadlock. Applying takes partitions, then the conversations that it adds to; these locks are
-//! what "nobody is waiting any more" has to be said behind, see `raise`.
+//! `notify_due` (by key), users (by id), members (by key, then user), mails (by id). Two transactions that keep
+//! to it never deadlock. Applying takes partitions, then the conversations that it adds to; these locks are what
+//! "nobody is waiting any more" has to be said behind, see `raise`, which takes what is free of conversations
+//! and of `notify_due` and waits for none of it.
 //!
 //! **What survives what.** A commit is as durable as the server's `synchronous_commit` says, on by default.
 //!
@@ -20,10 +21,14 @@
 //! lost one, and clients' cursors may lie beyond it; PostgreSQL does not tell a database that it was restored,
 //! so the operator does (`renew_incarnation`).
 
+mod apply;
 mod catchup;
 mod connection;
 mod decide;
 mod error;
+mod events;
+mod insert;
+mod ledger;
 mod notifications;
 mod raise;
 mod receipts;
@@ -33,6 +38,7 @@ mod seek;
 mod statement;
 mod target;
 mod tls;
+mod users;
 
 use std::sync::Arc;
 
