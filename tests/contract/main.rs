@@ -9,4 +9,5 @@ mod storage_ledger;
 mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
+mod storage_together;
 mod storage_users;
