@@ -3,6 +3,7 @@
 
 mod event_log;
 mod event_log_embedded;
+mod postgres_schema;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
@@ -10,3 +11,5 @@ mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
 mod storage_users;
+#[path = "../support/stack.rs"]
+mod support;

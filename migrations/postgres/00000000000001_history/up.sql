@@ -188,7 +188,9 @@ CREATE TABLE mails (
     CHECK (state NOT IN ('failed', 'skipped') OR reason IS NOT NULL)
 );
 
-CREATE INDEX mails_waiting ON mails (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX mails_waiting ON mails (next_attempt_at, id) WHERE state = 'waiting';
+-- When the next one needs a worker, however many are in hand.
+CREATE INDEX mails_next ON mails (greatest(next_attempt_at, lease_until)) WHERE state = 'waiting';
 CREATE INDEX mails_settled ON mails (settled_at) WHERE settled_at IS NOT NULL;
 CREATE INDEX mails_by_member ON mails (conversation_key, user_id, created_at);
 CREATE INDEX mails_by_user ON mails (user_id, created_at);

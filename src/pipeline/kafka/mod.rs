@@ -16,19 +16,19 @@
 //! time from its start to its answer), counter `chatd_log_appended_total` (records made durable).
 
 mod ahead;
-mod batches;
 mod assignor;
+mod batches;
 mod cluster;
 mod connection;
 mod ends;
 mod error;
 mod fetcher;
+mod group;
 mod lane;
 mod lookup;
 mod producer;
-mod queue;
-mod group;
 mod promise;
+mod queue;
 mod security;
 mod settings;
 mod topic;

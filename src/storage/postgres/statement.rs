@@ -66,6 +66,14 @@ columns!(
     &[u8] => Binary,
 );
 
+impl Column for Vec<i64> {
+    type Sql = Array<BigInt>;
+}
+
+impl Column for Vec<String> {
+    type Sql = Array<Text>;
+}
+
 macro_rules! rows {
     ($($column:ident)+) => {
         impl<$($column: Column),+> Column for ($($column,)+) {
@@ -83,8 +91,8 @@ rows!(A B C D E F G);
 rows!(A B C D E F G H);
 rows!(A B C D E F G H I J K L);
 
-/// Makes an async function of a statement. Each `?` of the text takes the next parameter; references in
-/// parameters are written `&'a`. With `-> (A, B)` the function returns all rows as such tuples, without it the
+/// Makes an async function of a statement. Each `?` of the text takes the next parameter, which is `$1`, `$2` …
+/// wherever it is meant again; references in parameters are written `&'a`. With `-> (A, B)` the function returns all rows as such tuples, without it the
 /// number of changed rows.
 macro_rules! statement {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $row:ty = $sql:expr) => {
