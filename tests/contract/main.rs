@@ -3,6 +3,7 @@
 
 mod event_log;
 mod event_log_embedded;
+mod postgres_schema;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
@@ -11,3 +12,5 @@ mod storage_receipts;
 mod storage_support;
 mod storage_together;
 mod storage_users;
+#[path = "../support/stack.rs"]
+mod support;

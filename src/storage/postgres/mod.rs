@@ -7,7 +7,7 @@
 //! pooling: statements stay prepared, and settings are the connection's.
 //!
 //! **Round trips.** What has no need of an answer travels with what follows (see `statement`): a batch of
-//! records is two round trips whatever its size. Lists travel as arrays: no statement a message.
+//! records is three round trips whatever its size. Lists travel as arrays: no statement a message.
 //!
 //! **Locks** are taken in this order, by everyone: partitions of the log (by number), conversations (by key),
 //! `notify_due` (by key), users (by id), members (by key, then user), mails (by id). Two transactions that keep
@@ -22,6 +22,7 @@
 //! so the operator does (`renew_incarnation`).
 
 mod apply;
+mod audit;
 mod catchup;
 mod connection;
 mod decide;
