@@ -7,6 +7,7 @@ mod postgres_schema;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
+mod storage_load;
 mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
