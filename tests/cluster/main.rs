@@ -8,5 +8,30 @@
 #![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "the same; and what was measured is printed")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../faults/history.rs"]
+#[allow(dead_code, reason = "the fault tests of one process use more of it")]
+mod history;
+#[path = "../faults/judge.rs"]
+#[allow(dead_code, reason = "the same")]
+mod judge;
+#[path = "../faults/load.rs"]
+#[allow(dead_code, reason = "the same")]
+mod load;
+#[path = "../faults/person.rs"]
+mod person;
+
+mod absent;
 mod answers;
+mod books;
+mod cluster;
+mod database;
+mod node;
 mod proxy;
+mod recovery;
+mod scene;
+mod seeded;
+mod services;
+mod smoke;

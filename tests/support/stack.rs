@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Starts what of these does not run yet and answers what it exports. The services are left running for the
 /// next test and the next run: use names of your own in them (a database, a topic, a key prefix). Never
@@ -75,6 +75,20 @@ impl OwnStack {
     /// Stops a service in order.
     pub fn down(&self, service: &str) {
         run(&self.folder, "down", &[service], &self.env());
+    }
+
+    /// For all tests of this program: ended when it ends, however it does. A shell waits for that, at the end of
+    /// a pipe that the system closes.
+    pub fn keep(self) -> &'static Self {
+        let mut keeper = Command::new("setsid");
+        keeper.args(["sh", "-c", r#"cat > /dev/null; exec "$@""#, "sh"]);
+        let services: Vec<&str> = self.services.iter().map(String::as_str).collect();
+        let remove = command(&self.folder, "remove", &services, &self.env());
+        keeper.arg(remove.get_program()).args(remove.get_args());
+        keeper.envs(remove.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let child = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Box::leak(Box::new(child.expect("setsid runs")));
+        Box::leak(Box::new(self))
     }
 
     fn env(&self) -> Vec<(&str, &str)> {
