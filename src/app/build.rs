@@ -28,7 +28,7 @@ use crate::pipeline::{EventLog, EventSource, LogError};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Ledger, Storage, StorageError};
 use crate::telemetry::story::Story;
 
 /// What is said when the database is new and the log is not.
@@ -216,7 +216,7 @@ async fn open_storage(config: &Config) -> Result<(Arc<dyn Storage>, Option<bool>
     let readers = u32::try_from(config.database.pool).unwrap_or(1);
     let settings = SqliteSettings { path: path.clone(), readers, migrate };
     let store = SqliteStore::open(settings).await?;
-    let follows = store.follows_a_log().await?;
+    let follows = store.followed().await?.is_some();
     // The lock says that nobody else is at work here: these are of a process that has ended.
     store.end_leases().await?;
     Ok((Arc::new(store), Some(follows)))

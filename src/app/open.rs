@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::consistent::{Inconsistent, check};
+use super::lock::{DataLock, LockError};
 use crate::config::{Config, LogBackend, Migrate, StorageBackend};
-use crate::pipeline::embedded::{self, BackupError};
-use crate::storage::Storage;
+use crate::pipeline::EventSource;
+use crate::pipeline::embedded::{
+    self, BackupError, EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError,
+};
 use crate::storage::sqlite::{self, OpenError as SqliteError, SqliteSettings, SqliteStore};
+use crate::storage::{Audited, Storage};
 
 /// Why a command cannot work on what is kept.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,18 @@ pub enum OpenError {
     /// The database cannot be opened or migrated.
     #[error(transparent)]
     Storage(#[from] SqliteError),
+    /// Another server uses the data folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+    /// There is no log, and the command makes none.
+    #[error("there is no message log {path} yet: `chatd all` makes it")]
+    NoLog {
+        /// The file.
+        path: PathBuf,
+    },
     /// A copy was not made, or is no good.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -48,12 +64,9 @@ pub enum CopyError {
 /// # Errors
 /// The file cannot be used.
 pub async fn storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
-    let migrate = match config.database.migrate {
-        Migrate::Auto => sqlite::Migrate::Auto,
-        Migrate::Check => sqlite::Migrate::Check,
-    };
     // A command reads one thing at a time.
-    let settings = SqliteSettings { path: database(config)?.to_owned(), readers: 1, migrate };
+    let path = database(config)?.to_owned();
+    let settings = SqliteSettings { path, readers: 1, migrate: migration(config) };
     Ok(Arc::new(SqliteStore::open(settings).await?))
 }
 
@@ -64,6 +77,36 @@ pub async fn storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
 pub async fn existing_storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
     present(database(config)?)?;
     storage(config).await
+}
+
+/// The books: storage and the log that it follows, for those who audit or mend them.
+pub struct Books {
+    /// What history says.
+    pub storage: Arc<dyn Audited>,
+    /// What the log says.
+    pub source: Arc<dyn EventSource>,
+    /// Held where they lie in the data folder: no server may run on it.
+    pub lock: Option<DataLock>,
+}
+
+/// Opens storage and the log that it follows; makes neither.
+///
+/// # Errors
+/// One of them is not there or cannot be used, or a server uses the data folder.
+pub async fn books(config: &Config) -> Result<Books, OpenError> {
+    let path = database(config)?;
+    present(path)?;
+    let LogBackend::Embedded { path: log } = &config.log.backend else {
+        return Err(OpenError::Missing("Kafka"));
+    };
+    if !log.exists() {
+        return Err(OpenError::NoLog { path: log.clone() });
+    }
+    let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
+    let settings = SqliteSettings { path: path.to_owned(), readers: 1, migrate: migration(config) };
+    let storage = Arc::new(SqliteStore::open(settings).await?);
+    let settings = EmbeddedLogSettings { path: log.clone(), ..EmbeddedLogSettings::default() };
+    Ok(Books { storage, source: Arc::new(EmbeddedLog::open(&settings)?), lock })
 }
 
 /// Where storage is, as people are told; holds no secret.
@@ -114,6 +157,13 @@ pub fn backup(config: &Config, folder: &Path) -> Result<Copies, OpenError> {
     let followed = followed.as_ref().map(|followed| (followed.log, followed.next.as_slice()));
     check(followed, copied.identity, &copied.bounds).map_err(CopyError::Inconsistent)?;
     Ok(Copies { storage, log: Some((log.clone(), target)) })
+}
+
+fn migration(config: &Config) -> sqlite::Migrate {
+    match config.database.migrate {
+        Migrate::Auto => sqlite::Migrate::Auto,
+        Migrate::Check => sqlite::Migrate::Check,
+    }
 }
 
 fn database(config: &Config) -> Result<&Path, OpenError> {

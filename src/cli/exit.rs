@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::app::open::OpenError;
 use crate::config::ConfigError;
+use crate::pipeline::LogError;
 use crate::storage::StorageError;
 
 /// What the process tells whoever started it; 69, 75 and 78 are those of sysexits.h.
@@ -62,7 +63,12 @@ impl From<ConfigError> for CliError {
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
         let exit = match &error {
-            OpenError::Absent { .. } | OpenError::Storage(_) | OpenError::Missing(_) => Exit::Config,
+            OpenError::Absent { .. }
+            | OpenError::Storage(_)
+            | OpenError::Locked(_)
+            | OpenError::Log(_)
+            | OpenError::NoLog { .. }
+            | OpenError::Missing(_) => Exit::Config,
             OpenError::Copy(_) => Exit::Fault,
         };
         Self::new(exit, error.to_string())
@@ -77,5 +83,11 @@ impl From<StorageError> for CliError {
             StorageError::ForeignLog { .. } | StorageError::Superseded => Exit::Config,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<LogError> for CliError {
+    fn from(error: LogError) -> Self {
+        Self::new(Exit::Dependency, error.to_string())
     }
 }

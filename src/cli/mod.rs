@@ -9,11 +9,13 @@ mod config;
 mod exit;
 mod health;
 mod help;
+mod log;
 mod migrate;
 mod output;
 mod role;
 mod token;
 mod user;
+mod verify;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -64,6 +66,11 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Compare what the message log holds with history, and tell each difference
+    Verify(verify::Args),
+    /// Replay the message log where it and the database do not go together any more
+    #[command(subcommand)]
+    Log(log::Command),
     /// Ask the server of these settings whether it is alive
     Health(health::Args),
     /// Measure a running server
@@ -122,6 +129,8 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Token(args) => token::run(args, &settings),
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
+        Command::Verify(args) => block_on(verify::run(args, &settings)),
+        Command::Log(command) => block_on(log::run(command, &settings)),
         Command::Health(args) => health::run(args, &settings),
         Command::Backup(args) => block_on(backup::run(args, &settings)),
         Command::Completions(_) | Command::Bench(_) => Ok(()),

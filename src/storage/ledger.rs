@@ -116,6 +116,9 @@ pub trait Ledger: Send + Sync {
     /// The incarnation of this history: made with the database, anew when a backup is restored.
     async fn incarnation(&self) -> Result<Uuid, StorageError>;
 
+    /// The log that the database follows, and its number; none before it has met one.
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError>;
+
     /// Binds the database to a log (the first one it meets) and makes the rows of its partitions, or finds
     /// the number it has; another log than the one it follows is `ForeignLog`.
     async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError>;

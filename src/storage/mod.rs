@@ -1,17 +1,20 @@
-//! Everything that is kept: ports. Adapters: `sqlite`.
+//! Everything that is kept: ports. Adapters: `sqlite`, `postgres`.
 //!
 //! Each port is a narrow trait; one adapter implements all of them over one database. A transaction lives
 //! inside one method: either all of it happened or nothing. Times in rows are the database's own clock,
 //! except `at`, which comes with the record.
 
+pub mod audit;
 pub mod catchup;
 pub mod events;
 pub mod ledger;
 pub mod notifications;
+pub mod postgres;
 pub mod receipts;
 pub mod sqlite;
 pub mod users;
 
+pub use audit::{Audit, Disorder, Kept};
 pub use catchup::{Catchup, Missed, Since};
 pub use events::{Events, Page, PageOf, Scanned};
 pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, Mark, PartitionBatch, Standstill};
@@ -47,3 +50,8 @@ pub enum StorageError {
 pub trait Storage: Users + Ledger + Events + Catchup + Receipts + Notifications {}
 
 impl<T: Users + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}
+
+/// What an audit of the books needs.
+pub trait Audited: Ledger + Audit {}
+
+impl<T: Ledger + Audit> Audited for T {}

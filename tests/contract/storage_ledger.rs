@@ -36,7 +36,9 @@ on_each_storage!(
 );
 
 async fn a_database_follows_one_log_with_a_fixed_number_of_partitions(store: Store) {
+    assert_eq!(store.followed().await, Ok(None));
     let first = store.attach_log(log_identity(6)).await.unwrap();
+    assert_eq!(store.followed().await, Ok(Some((first, log_identity(6)))));
     assert_eq!(store.attach_log(log_identity(6)).await.unwrap(), first);
     let other = LogIdentity { id: Uuid::from_u128(99), partitions: 6 };
     let foreign = StorageError::ForeignLog { expected: log_identity(6).id, found: other.id };

@@ -53,7 +53,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ws",
         ],
     ),
-    ("cli", &["app", "auth", "config", "domain", "roles", "storage", "telemetry"]),
+    // Commands that audit compare storage with the log by themselves.
+    ("cli", &["app", "auth", "chat", "config", "domain", "pipeline", "roles", "storage", "telemetry"]),
 ];
 
 /// The files of one technology behind a port, with what they may name beside the port and `domain`.
@@ -65,6 +66,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
     (&["presence", "memory"], &[]),
+    (&["storage", "postgres"], &["pipeline"]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];
 

@@ -17,16 +17,6 @@ use crate::storage::{Applied, Batch, Claim, Ledger, Mark, Standstill, StorageErr
 /// Rows that one step of `prune` deletes, so that it never holds up what arrives for long.
 const PRUNE_ROWS: i64 = 1_000;
 
-impl SqliteStore {
-    /// Whether the database has met a message log, which it then follows for good.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn follows_a_log(&self) -> Result<bool, StorageError> {
-        self.read(|conn| Ok(!select_log(conn)?.is_empty())).await
-    }
-}
-
 #[async_trait]
 impl Ledger for SqliteStore {
     async fn incarnation(&self) -> Result<Uuid, StorageError> {
@@ -36,6 +26,10 @@ impl Ledger for SqliteStore {
             rows::uuid(bytes)
         })
         .await
+    }
+
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError> {
+        self.read(followed).await
     }
 
     async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError> {
@@ -157,20 +151,25 @@ impl Ledger for SqliteStore {
     }
 }
 
+fn followed(conn: &mut SqliteConnection) -> Result<Option<(LogNumber, LogIdentity)>, Fault> {
+    let Some((number, id, partitions)) = select_log(conn)?.pop() else { return Ok(None) };
+    let partitions = Partition::try_from(partitions).map_err(Fault::refused)?;
+    Ok(Some((LogNumber(number), LogIdentity { id: rows::uuid(&id)?, partitions })))
+}
+
 fn attach(conn: &mut SqliteConnection, identity: LogIdentity) -> Result<LogNumber, Fault> {
-    let found = identity.id;
-    if let Some((number, id, partitions)) = select_log(conn)?.pop() {
-        let expected = rows::uuid(&id)?;
+    if let Some((number, known)) = followed(conn)? {
+        let (expected, found) = (known.id, identity.id);
         if expected != found {
             return Err(StorageError::ForeignLog { expected, found }.into());
         }
-        if partitions != i64::from(identity.partitions) {
+        if known.partitions != identity.partitions {
             return Err(Fault::refused(format_args!(
-                "the message log {found} has {} partitions and had {partitions}: their number never changes",
-                identity.partitions
+                "the message log {found} has {} partitions and had {}: their number never changes",
+                identity.partitions, known.partitions
             )));
         }
-        return Ok(LogNumber(number));
+        return Ok(number);
     }
     follow(conn, LogNumber(1), identity, &vec![0; identity.partitions as usize])
 }
@@ -183,7 +182,7 @@ fn hand_over(
     if next.len() != identity.partitions as usize {
         return Err(Fault::refused("an offset is needed for each partition of the log"));
     }
-    let last = select_log(conn)?.pop().map_or(0, |(number, ..)| number);
+    let last = followed(conn)?.map_or(0, |(number, _)| number.0);
     grow_epochs(conn, last)?;
     follow(conn, LogNumber(last + 1), identity, next)
 }
@@ -205,8 +204,8 @@ fn follow(
 
 /// Refuses a log that is not the one followed now.
 fn newest(conn: &mut SqliteConnection, log: LogNumber) -> Result<(), Fault> {
-    match select_log(conn)?.pop() {
-        Some((number, ..)) if number > log.0 => Err(StorageError::Superseded.into()),
+    match followed(conn)? {
+        Some((number, _)) if number > log => Err(StorageError::Superseded.into()),
         _ => Ok(()),
     }
 }

@@ -23,6 +23,7 @@
 //! `chatd.db-wal` and `chatd.db-shm`: those of the lost database would be taken for its own.
 
 mod apply;
+mod audit;
 mod backup;
 mod catchup;
 mod connection;

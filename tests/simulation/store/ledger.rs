@@ -80,6 +80,10 @@ impl Ledger for SimStore {
         Ok(INCARNATION)
     }
 
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError> {
+        Ok(None)
+    }
+
     async fn attach_log(&self, _: LogIdentity) -> Result<LogNumber, StorageError> {
         Ok(LOG)
     }

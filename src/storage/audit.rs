@@ -1,0 +1,65 @@
+//! Port: reading storage to prove that it says what the log says. Nothing here is needed to serve anybody.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+
+use super::StorageError;
+use crate::domain::{
+    ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition, RecordBody, UserId,
+};
+
+/// What storage keeps of one record of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// An event.
+    Event {
+        /// Where.
+        conversation: ConversationId,
+        /// The record's id.
+        id: MessageId,
+        /// Whose it is.
+        from: UserId,
+        /// What it says; `None` where that was erased.
+        body: Option<RecordBody>,
+    },
+    /// A rejection of the record with this id.
+    Rejection(MessageId),
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// What is wrong within some conversations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disorder {
+    /// How many conversations were looked at.
+    pub conversations: u32,
+    /// The last of them; the next call goes on after it. `None`: there are no more.
+    pub last: Option<ConversationKey>,
+    /// Those that are not in order, each with what is wrong, in a sentence without content.
+    pub broken: Vec<(ConversationId, String)>,
+}
+
+/// Auditing. Each method is one snapshot.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// What is kept of the records at these offsets of a partition, by offset; nothing for one that changed
+    /// nothing (a retry).
+    async fn kept(
+        &self,
+        log: LogNumber,
+        partition: Partition,
+        offsets: Range<Offset>,
+    ) -> Result<Vec<(Offset, Kept)>, StorageError>;
+
+    /// Whether each of these records is in history, wherever it came from.
+    async fn is_stored(&self, records: &[(ConversationId, MessageId)]) -> Result<Vec<bool>, StorageError>;
+
+    /// How many events came from a record below these offsets of their partition, or from a log before this
+    /// one: the log does not hold it any more.
+    async fn aged_out(&self, log: LogNumber, starts: &[Offset]) -> Result<u64, StorageError>;
+
+    /// Looks at the next `limit` conversations: seqs 1, 2, 3 … without a gap up to the head, positions and times
+    /// that never decrease along them, cursors of members that do not point beyond.
+    async fn disorder(&self, after: Option<ConversationKey>, limit: u32) -> Result<Disorder, StorageError>;
+}

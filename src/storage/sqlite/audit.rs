@@ -1,0 +1,180 @@
+//! `Audit` on SQLite.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use diesel::sqlite::SqliteConnection;
+
+use super::SqliteStore;
+use super::error::Fault;
+use super::rows;
+use super::statement::statement;
+use crate::domain::{ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition};
+use crate::storage::StorageError;
+use crate::storage::audit::{Audit, Disorder, Kept};
+
+#[async_trait]
+impl Audit for SqliteStore {
+    async fn kept(
+        &self,
+        log: LogNumber,
+        partition: Partition,
+        offsets: Range<Offset>,
+    ) -> Result<Vec<(Offset, Kept)>, StorageError> {
+        self.read(move |conn| kept(conn, log, partition, &offsets)).await
+    }
+
+    async fn is_stored(&self, records: &[(ConversationId, MessageId)]) -> Result<Vec<bool>, StorageError> {
+        let records = records.to_vec();
+        self.read(move |conn| {
+            let found = |(conversation, id): &(ConversationId, MessageId)| {
+                Ok(!select_stored(conn, &conversation.to_string(), id.0.as_bytes())?.is_empty())
+            };
+            records.iter().map(found).collect()
+        })
+        .await
+    }
+
+    async fn aged_out(&self, log: LogNumber, starts: &[Offset]) -> Result<u64, StorageError> {
+        let starts = starts.to_vec();
+        self.read(move |conn| {
+            let mut events = 0;
+            for (partition, start) in (0..).zip(starts) {
+                events += count(&count_below(conn, log.0, partition, start)?);
+            }
+            Ok(events + count(&count_before(conn, log.0)?))
+        })
+        .await
+    }
+
+    async fn disorder(&self, after: Option<ConversationKey>, limit: u32) -> Result<Disorder, StorageError> {
+        let after = after.map_or(0, |key| key.0);
+        self.read(move |conn| disorder(conn, after, limit)).await
+    }
+}
+
+fn count(rows: &[(i64,)]) -> u64 {
+    rows.first().map_or(0, |(count,)| u64::try_from(*count).unwrap_or(0))
+}
+
+fn kept(
+    conn: &mut SqliteConnection,
+    log: LogNumber,
+    partition: Partition,
+    offsets: &Range<Offset>,
+) -> Result<Vec<(Offset, Kept)>, Fault> {
+    let (slot, from, to) = (i64::from(partition), offsets.start, offsets.end);
+    let mut kept = Vec::new();
+    for (conversation, offset, id, from, kind, content, data, reply_to) in
+        select_events(conn, log.0, slot, from, to)?
+    {
+        let body = match content {
+            Some(_) => Some(rows::body(&kind, content, data, reply_to)?),
+            None => None,
+        };
+        let conversation = rows::conversation_id(&conversation)?;
+        let (id, from) = (rows::message_id(&id)?, rows::user_id(from)?);
+        kept.push((offset, Kept::Event { conversation, id, from, body }));
+    }
+    for (offset, id) in select_rejections(conn, log.0, slot, from, to)? {
+        kept.push((offset, Kept::Rejection(rows::message_id(&id)?)));
+    }
+    let dead = select_dead_letters(conn, log.0, slot, from, to)?;
+    kept.extend(dead.into_iter().map(|(offset,)| (offset, Kept::DeadLetter)));
+    kept.sort_by_key(|(offset, _)| *offset);
+    Ok(kept)
+}
+
+fn disorder(conn: &mut SqliteConnection, after: i64, limit: u32) -> Result<Disorder, Fault> {
+    let heads = select_heads(conn, after, i64::from(limit))?;
+    let last = heads.last().map(|(key, ..)| *key);
+    let until = last.unwrap_or(after);
+    let events: HashMap<i64, (i64, i64, i64, i64)> = select_events_of(conn, after, until)?
+        .into_iter()
+        .map(|(key, a, b, c, d)| (key, (a, b, c, d)))
+        .collect();
+    let beyond: HashMap<i64, i64> = select_cursors_beyond(conn, after, until)?.into_iter().collect();
+    let mut found = Disorder {
+        conversations: u32::try_from(heads.len()).unwrap_or(u32::MAX),
+        last: last.map(ConversationKey),
+        broken: Vec::new(),
+    };
+    for (key, id, last_seq) in heads {
+        let id = rows::conversation_id(&id)?;
+        let (count, first, last, disordered) = events.get(&key).copied().unwrap_or_default();
+        let mut broken = |wrong: bool, what: String| {
+            if wrong {
+                found.broken.push((id, what));
+            }
+        };
+        let whole = (count, first, last) == (last_seq, 1, last_seq);
+        broken(!whole, format!("{count} events, seqs {first} to {last}, where its head says {last_seq}"));
+        broken(disordered > 0, format!("{disordered} events lie before their predecessor in log or time"));
+        let beyond = beyond.get(&key).copied().unwrap_or_default();
+        broken(beyond > 0, format!("the cursors of {beyond} members point beyond seq {last_seq}"));
+    }
+    Ok(found)
+}
+
+statement!(
+    fn select_events(log: i32, partition: i64, from: i64, to: i64)
+        -> (String, i64, Vec<u8>, i64, String, Option<String>, Option<String>, Option<Vec<u8>>) =
+        "SELECT c.id, e.log_offset, e.message_id, e.sender_id, e.kind, e.content, e.data, e.reply_to
+         FROM events AS e JOIN conversations AS c ON c.conversation_key = e.conversation_key
+         WHERE e.log_number = ? AND e.partition = ? AND e.log_offset >= ? AND e.log_offset < ?"
+);
+
+statement!(
+    fn select_rejections(log: i32, partition: i64, from: i64, to: i64) -> (i64, Vec<u8>) =
+        "SELECT log_offset, message_id FROM rejections
+         WHERE log_number = ? AND partition = ? AND log_offset >= ? AND log_offset < ?"
+);
+
+statement!(
+    fn select_dead_letters(log: i32, partition: i64, from: i64, to: i64) -> (i64,) =
+        "SELECT log_offset FROM dead_letters
+         WHERE log_number = ? AND partition = ? AND log_offset >= ? AND log_offset < ?"
+);
+
+statement!(
+    fn select_stored(conversation: &'a str, id: &'a [u8]) -> (i64,) =
+        "SELECT e.seq FROM events AS e JOIN conversations AS c ON c.conversation_key = e.conversation_key
+         WHERE c.id = ? AND e.message_id = ?"
+);
+
+statement!(
+    fn count_below(log: i32, partition: i64, start: i64) -> (i64,) =
+        "SELECT count(*) FROM events WHERE log_number = ? AND partition = ? AND log_offset < ?"
+);
+
+statement!(
+    fn count_before(log: i32) -> (i64,) = "SELECT count(*) FROM events WHERE log_number < ?"
+);
+
+statement!(
+    fn select_heads(after: i64, limit: i64) -> (i64, String, i64) =
+        "SELECT conversation_key, id, last_seq FROM conversations
+         WHERE conversation_key > ? ORDER BY conversation_key LIMIT ?"
+);
+
+statement!(
+    fn select_events_of(after: i64, until: i64) -> (i64, i64, i64, i64, i64) =
+        "SELECT conversation_key, count(*), min(seq), max(seq),
+                coalesce(sum((log_number, log_offset) < (before_log, before_offset) OR at < before_at), 0)
+         FROM (SELECT conversation_key, seq, log_number, log_offset, at,
+                      lag(log_number) OVER w AS before_log, lag(log_offset) OVER w AS before_offset,
+                      lag(at) OVER w AS before_at
+               FROM events WHERE conversation_key > ? AND conversation_key <= ?
+               WINDOW w AS (PARTITION BY conversation_key ORDER BY seq))
+         GROUP BY conversation_key"
+);
+
+statement!(
+    fn select_cursors_beyond(after: i64, until: i64) -> (i64, i64) =
+        "SELECT m.conversation_key, count(*) FROM members AS m
+         JOIN conversations AS c ON c.conversation_key = m.conversation_key
+         WHERE m.conversation_key > ? AND m.conversation_key <= ?
+           AND max(m.delivered, m.read, m.notified) > c.last_seq
+         GROUP BY m.conversation_key"
+);
