@@ -133,6 +133,11 @@ impl Cluster {
         format!("user{user}@{}", self.domain)
     }
 
+    /// All of them.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.serves.iter().chain(&self.consumes)
+    }
+
     /// Where the nodes listen.
     pub fn addresses(&self) -> Vec<&str> {
         self.serves.iter().map(Node::address).collect()
@@ -148,7 +153,7 @@ impl Cluster {
         let began = Instant::now();
         loop {
             let mut worst = None;
-            for node in self.serves.iter().chain(&self.consumes) {
+            for node in self.nodes() {
                 let ready = node.ready().await;
                 let is_well =
                     ready.as_ref().is_some_and(|(status, body)| *status == 200 && body["status"] == "ok");

@@ -9,9 +9,22 @@ use crate::cluster::{BUSY, Cluster};
 use crate::database;
 use crate::history;
 use crate::load::{Load, World};
+use crate::recovery::Recovery;
 
 /// A process does not grow by more than this in an outage, in MiB: queues are bounded.
 pub const GROWTH_MAX: u64 = 96;
+
+/// How often something is repeated, where it is not by `CLUSTER_ROUNDS`.
+pub fn rounds(short: usize) -> usize {
+    let rounds = std::env::var("CLUSTER_ROUNDS").ok();
+    rounds.map_or(short, |rounds| rounds.parse().expect("CLUSTER_ROUNDS is a number"))
+}
+
+/// How long an outage lasts: as long as is asked for with `CLUSTER_LONG`, else shortly.
+pub fn outage(long: u64, short: u64) -> Duration {
+    let is_long = std::env::var("CLUSTER_LONG").is_ok_and(|long| long == "1");
+    Duration::from_secs(if is_long { long } else { short })
+}
 
 /// Everybody at work.
 pub struct Scene {
@@ -36,6 +49,34 @@ impl Scene {
         scene_is_set.await;
         cluster.remember_memory();
         Self { cluster, world, load, letters }
+    }
+
+    /// Forgets the slowest answer so far, and begins to count a recovery.
+    pub fn fault(&self) -> Recovery {
+        self.world.record().slowest_answer = Duration::ZERO;
+        Recovery::begin(&self.world)
+    }
+
+    /// Waits until so much more was seen.
+    pub async fn more(&self, seen: usize) {
+        let enough = self.world.record().trace.seen.len() + seen;
+        self.world.until("load", move |record| record.trace.seen.len() > enough).await;
+    }
+
+    /// Everybody hears from everybody again, within this since the fault.
+    #[track_caller]
+    pub fn assert_delivers(
+        &self,
+        fault: &Recovery,
+        within: Duration,
+        what: &str,
+    ) -> impl Future<Output = ()> {
+        let delivered = fault.delivered(&self.world);
+        async move {
+            let took = delivered.await;
+            println!("  {what}: everybody hears from everybody after {took:?}");
+            assert!(took < within, "{what}: {took:?}, {within:?} at most");
+        }
     }
 
     /// Lets things go on for a while: this is no wait for something.
