@@ -21,9 +21,9 @@ async fn assert_told(scene: &Scene, of: Duration) {
 async fn nothing_is_lost_when_the_broker_is_killed_and_comes_back() {
     let scene = Scene::begin().await;
     scene.fault();
-    scene.cluster.services.kill("kafka");
+    scene.cluster.fragile().kill("kafka");
     assert_told(&scene, Duration::from_secs(7)).await;
-    scene.cluster.services.restart("kafka");
+    scene.cluster.fragile().restart("kafka");
     let back = scene.fault();
     println!("  all are accepted {:?} after the broker is back", back.accepted(&scene.world).await);
     scene.assert_delivers(&back, BACK_WITHIN, "the broker was killed and is back").await;
@@ -34,11 +34,11 @@ async fn nothing_is_lost_when_the_broker_is_killed_and_comes_back() {
 async fn nothing_is_lost_when_the_broker_is_silent() {
     let scene = Scene::begin().await;
     scene.fault();
-    scene.cluster.services.silence_kafka();
+    scene.cluster.fragile().silence_kafka();
     assert_told(&scene, outage(30, 12)).await;
     let back = scene.fault();
     // What was on its way comes now, long after it was given up.
-    scene.cluster.services.kafka.heal();
+    scene.cluster.fragile().kafka.heal();
     println!("  all are accepted {:?} after the broker speaks again", back.accepted(&scene.world).await);
     scene.assert_delivers(&back, BACK_WITHIN, "the broker was silent").await;
     scene.end(false).await;

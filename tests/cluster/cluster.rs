@@ -11,7 +11,7 @@ use crate::database;
 use crate::load::{Load, Pace};
 use crate::node::{Node, PATIENCE};
 use crate::proxy::Proxy;
-use crate::services::{Exclusive, Services};
+use crate::services::{Fragile, Services};
 use crate::support::Setup;
 
 /// How long somebody has to confirm before a mail is due.
@@ -24,7 +24,8 @@ pub const BUSY: Pace = Pace { period: Duration::from_millis(100), second_devices
 
 /// Two of each role, and whoever joins.
 pub struct Cluster {
-    pub services: Exclusive,
+    pub services: Services,
+    fragile: Option<Fragile>,
     pub serves: Vec<Node>,
     pub consumes: Vec<Node>,
     /// Behind the proxies.
@@ -40,18 +41,23 @@ pub struct Cluster {
 impl Cluster {
     /// Takes its turn at the services, and starts four processes at once. Mail goes to Mailpit.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        let (services, fragile) = Services::fragile().await;
+        let smtp_url = services.mail().0.to_owned();
+        Self::start_on(services, Some(fragile), smtp_url).await
     }
 
-    /// The same, with another mail server.
-    pub async fn start_with(smtp_url: Option<String>) -> Self {
+    /// On services that others use too, beside them, with another mail server.
+    pub async fn start_beside_others(smtp_url: String) -> Self {
+        Self::start_on(Services::shared(), None, smtp_url).await
+    }
+
+    async fn start_on(services: Services, fragile: Option<Fragile>, smtp_url: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let services = Services::take().await;
         let name = format!("cluster{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let database_url = database::create(services.url("DATABASE_URL"), &name).await;
-        let smtp_url = smtp_url.unwrap_or_else(|| services.mail().0.to_owned());
         let mut cluster = Self {
             services,
+            fragile,
             serves: Vec::new(),
             consumes: Vec::new(),
             database_url,
@@ -85,12 +91,11 @@ impl Cluster {
     pub fn node(&self, role: &'static str, place: usize) -> Node {
         let (database, postgres) = through_proxy(&self.database_url);
         let (redis_url, redis) = through_proxy(self.services.url("REDIS_URL"));
-        let kafka = self.services.kafka.address.to_string();
         let grace = format!("{}ms", GRACE.as_millis());
         let env = [
             ("DATABASE_URL", database.as_str()),
             ("REDIS_URL", &redis_url),
-            ("KAFKA_BROKERS", &kafka),
+            ("KAFKA_BROKERS", &self.services.brokers),
             ("SMTP_URL", &self.smtp_url),
             ("CHATD_KAFKA__TOPIC_PREFIX", &format!("{}.", self.group)),
             ("CHATD_KAFKA__GROUP", &self.group),
@@ -131,6 +136,11 @@ impl Cluster {
     /// Somebody's address.
     pub fn address(&self, user: i64) -> String {
         format!("user{user}@{}", self.domain)
+    }
+
+    /// The services, to do something to them.
+    pub fn fragile(&self) -> &Fragile {
+        self.fragile.as_ref().expect("others use them too")
     }
 
     /// All of them.

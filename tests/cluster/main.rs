@@ -20,6 +20,9 @@ mod judge;
 #[path = "../faults/load.rs"]
 #[allow(dead_code, reason = "the same")]
 mod load;
+#[path = "../faults/mail_server.rs"]
+#[allow(dead_code, reason = "the same")]
+mod mail_server;
 #[path = "../faults/person.rs"]
 mod person;
 
@@ -40,4 +43,5 @@ mod scene;
 mod seeded;
 mod services;
 mod smoke;
+mod smtp;
 mod zombie;

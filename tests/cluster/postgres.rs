@@ -11,9 +11,9 @@ const BACK_WITHIN: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_postgresql_is_killed_and_comes_back() {
     let scene = Scene::begin().await;
-    scene.cluster.services.kill("postgres");
+    scene.cluster.fragile().kill("postgres");
     scene.go_on(Duration::from_secs(3)).await;
-    scene.cluster.services.restart("postgres");
+    scene.cluster.fragile().restart("postgres");
     let back = scene.fault();
     scene.assert_delivers(&back, BACK_WITHIN, "PostgreSQL was killed and is back").await;
     scene.end(false).await;

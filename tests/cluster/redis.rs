@@ -59,9 +59,9 @@ async fn redis_may_forget_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_redis_is_killed_and_comes_back() {
     let scene = Scene::begin().await;
-    scene.cluster.services.kill("redis");
+    scene.cluster.fragile().kill("redis");
     assert_through_storage(&scene, "Redis is dead").await;
-    scene.cluster.services.restart("redis");
+    scene.cluster.fragile().restart("redis");
     assert_back(&scene, "Redis was killed and is back").await;
     scene.end(false).await;
 }

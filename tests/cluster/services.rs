@@ -10,61 +10,76 @@ use crate::support::stack::{Exports, OwnStack, stack};
 
 const SERVICES: [&str; 3] = ["postgres", "redis", "kafka"];
 
-/// The services.
+/// What a cluster runs on.
 pub struct Services {
+    exports: Exports,
+    /// Nothing kills the mail server, so it is everybody's.
+    mail: Exports,
+    /// Where the broker is found.
+    pub brokers: String,
+}
+
+/// Services that may be killed, silenced and emptied.
+pub struct Fragile {
     own: &'static OwnStack,
     /// In front of the only broker.
     pub kafka: Proxy,
-    /// Nothing kills the mail server, so it is everybody's.
-    mail: Exports,
-}
-
-/// They are one test's until this is dropped.
-pub struct Exclusive {
-    services: &'static Services,
+    /// What runs on them is this test's alone until this is dropped.
     _turn: MutexGuard<'static, ()>,
 }
 
-impl std::ops::Deref for Exclusive {
-    type Target = Services;
+impl Services {
+    /// Those that all tests share, and that nothing happens to.
+    pub fn shared() -> Self {
+        let exports = tokio::task::block_in_place(|| stack(&SERVICES));
+        let brokers = exports.get("KAFKA_BROKERS").to_owned();
+        Self { exports, mail: stack(&["mail"]), brokers }
+    }
 
-    fn deref(&self) -> &Services {
-        self.services
+    /// Services to do anything to, once it is this test's turn; finds all of them well.
+    pub async fn fragile() -> (Self, Fragile) {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        static OWN: OnceLock<(Proxy, &OwnStack)> = OnceLock::new();
+        let turn = TURN.lock().await;
+        let (kafka, own) = tokio::task::block_in_place(|| OWN.get_or_init(start));
+        let fragile = Fragile { own, kafka: kafka.clone(), _turn: turn };
+        let exports = fragile.heal();
+        (Self { exports, mail: stack(&["mail"]), brokers: kafka.address.to_string() }, fragile)
+    }
+
+    /// What a service exports, such as `DATABASE_URL`; that of a superuser.
+    pub fn url(&self, name: &str) -> &str {
+        self.exports.get(name)
+    }
+
+    /// The mail server for clients, and its HTTP address.
+    pub fn mail(&self) -> (&str, &str) {
+        (self.mail.get("SMTP_URL"), self.mail.get("MAILPIT_URL"))
     }
 }
 
-impl Services {
-    /// Waits for its turn; finds all of them well.
-    pub async fn take() -> Exclusive {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        static SERVICES: OnceLock<Services> = OnceLock::new();
-        let turn = TURN.lock().await;
-        let services = tokio::task::block_in_place(|| SERVICES.get_or_init(Self::start));
-        services.heal();
-        Exclusive { services, _turn: turn }
-    }
+fn start() -> (Proxy, &'static OwnStack) {
+    let kafka = Proxy::to("127.0.0.1:1");
+    let advertised = kafka.address.to_string();
+    let own = OwnStack::start("cluster", &SERVICES, &[("KAFKA_ADVERTISED", &advertised)]).keep();
+    kafka.aim(own.exports.get("KAFKA_BROKERS"));
+    (kafka, own)
+}
 
-    fn start() -> Self {
-        let kafka = Proxy::to("127.0.0.1:1");
-        let advertised = ("KAFKA_ADVERTISED", kafka.address.to_string());
-        let own = OwnStack::start("cluster", &SERVICES, &[(advertised.0, &advertised.1)]).keep();
-        kafka.aim(own.exports.get("KAFKA_BROKERS"));
-        Self { own, kafka, mail: stack(&["mail"]) }
-    }
-
+impl Fragile {
     /// After a test that ended in the middle of a fault.
-    fn heal(&self) {
+    fn heal(&self) -> Exports {
         self.kafka.heal();
         self.kafka.cut();
         tokio::task::block_in_place(|| {
             SERVICES.iter().for_each(|service| self.own.signal(service, "CONT"));
-            SERVICES.iter().for_each(|service| self.own.restart(service));
-        });
+            self.own.up()
+        })
     }
 
     /// `kill -9` to all processes of a service.
     pub fn kill(&self, service: &str) {
-        tokio::task::block_in_place(|| self.own.signal(service, "KILL"));
+        tokio::task::block_in_place(|| self.own.kill(service));
     }
 
     /// Starts it again where it was, and waits until it answers.
@@ -75,15 +90,5 @@ impl Services {
     /// Nothing that is sent to the broker or comes from it arrives, until it is opened again.
     pub fn silence_kafka(&self) {
         self.kafka.set(Way::Held);
-    }
-
-    /// What a service exports, such as `DATABASE_URL`; that of a superuser.
-    pub fn url(&self, name: &str) -> &str {
-        self.own.exports.get(name)
-    }
-
-    /// The mail server for clients, and its HTTP address.
-    pub fn mail(&self) -> (&str, &str) {
-        (self.mail.get("SMTP_URL"), self.mail.get("MAILPIT_URL"))
     }
 }

@@ -83,6 +83,12 @@ impl OwnStack {
         run(&self.folder, "up", &[service], &self.env());
     }
 
+    /// Starts all that does not run, and tells what they export now.
+    pub fn up(&self) -> Exports {
+        let services: Vec<&str> = self.services.iter().map(String::as_str).collect();
+        up(&self.folder, &services, &self.env())
+    }
+
     /// Stops a service in order.
     pub fn down(&self, service: &str) {
         run(&self.folder, "down", &[service], &self.env());
