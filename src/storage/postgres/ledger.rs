@@ -30,6 +30,16 @@ impl Ledger for PostgresStore {
         .await
     }
 
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError> {
+        let conn = self.take().await?;
+        conn.run(async {
+            let Some(Followed { number, id, partitions }) = newest(&conn).await? else { return Ok(None) };
+            let partitions = Partition::try_from(partitions).map_err(Fault::refused)?;
+            Ok(Some((number, LogIdentity { id, partitions })))
+        })
+        .await
+    }
+
     async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError> {
         let conn = self.take().await?;
         if let Some(followed) = conn.run(newest(&conn)).await? {

@@ -21,6 +21,7 @@
 //! so the operator does (`renew_incarnation`).
 
 mod apply;
+mod audit;
 mod catchup;
 mod connection;
 mod decide;
