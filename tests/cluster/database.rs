@@ -62,9 +62,3 @@ pub async fn ownership(url: &str) -> String {
         text
     })
 }
-
-/// How often each partition was claimed so far.
-pub async fn claims(url: &str) -> i64 {
-    let row = connect(url).await.query_one("SELECT sum(epoch)::bigint FROM log_partitions", &[]).await;
-    row.unwrap().get(0)
-}
