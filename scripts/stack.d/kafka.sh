@@ -199,8 +199,11 @@ kafka_up() {
     fi
     for ((node = 1; node <= nodes; node++)); do kafka_format "$node" "$secret"; done
     if kafka_launch "$nodes"; then return; fi
-    kafka_down
-    again=new
+    # At first only what ended is started again: it may have been about to end when we looked.
+    if ((try > 0)); then
+      kafka_down
+      again=new
+    fi
   done
   die "Kafka does not start; the end of $KAFKA/1/log: $(tail -n 5 "$KAFKA/1/log")"
 }

@@ -13,10 +13,11 @@ kafka39_configure() {
   kafka_logging "$KAFKA39/zookeeper"
   kafka_logging "$KAFKA39/broker"
   printf '%s\n' "dataDir=$KAFKA39/zookeeper/data" "clientPortAddress=127.0.0.1" "clientPort=${PORTS[4]}" \
-    "maxClientCnxns=0" "admin.enableServer=false" > "$KAFKA39/zookeeper/zk.properties"
+    "tickTime=1000" "maxClientCnxns=0" "admin.enableServer=false" > "$KAFKA39/zookeeper/zk.properties"
   {
     kafka_settings "$listeners" "$1" 1
-    printf '%s\n' "broker.id=1" "zookeeper.connect=127.0.0.1:${PORTS[4]}" "listeners=$listeners" \
+    printf '%s\n' "broker.id=1" "zookeeper.connect=127.0.0.1:${PORTS[4]}" \
+      "zookeeper.session.timeout.ms=6000" "listeners=$listeners" \
       "log.dirs=$KAFKA39/broker/data"
   } > "$KAFKA39/broker/server.properties"
 }
@@ -38,17 +39,22 @@ kafka39_users() {
 }
 
 kafka39_launch() {
-  local zookeeper=$KAFKA39/zookeeper broker=$KAFKA39/broker
+  local zookeeper=$KAFKA39/zookeeper broker=$KAFKA39/broker try
   : > "$zookeeper/log"
   kafka_java "$KAFKA39_VERSION" 256m "$zookeeper" \
     org.apache.zookeeper.server.quorum.QuorumPeerMain "$zookeeper/zk.properties"
   daemon "$zookeeper" "${JAVA_COMMAND[@]}"
   wait_until "$zookeeper" port_open "${PORTS[4]}" || return 1
   kafka39_users "$1" || return 1
-  : > "$broker/log"
   kafka_java "$KAFKA39_VERSION" 512m "$broker" kafka.Kafka "$broker/server.properties"
-  daemon "$broker" "${JAVA_COMMAND[@]}"
-  wait_until "$broker" kafka39_answers
+  # ZooKeeper keeps the place of one that was killed for the six seconds of its session.
+  for ((try = 0; try < 4; try++)); do
+    : > "$broker/log"
+    daemon "$broker" "${JAVA_COMMAND[@]}"
+    if wait_until "$broker" kafka39_answers; then return; fi
+    sleep 2
+  done
+  return 1
 }
 
 kafka39_up() {
@@ -67,7 +73,9 @@ kafka39_up() {
     choose_ports "$KAFKA39" 5 $again
     (umask 077; kafka39_configure "$secret")
     if kafka39_launch "$secret"; then return; fi
-    again=new
+    # At first the same ports once more: what was killed may not have ended yet.
+    ((try < 2)) || again=new
+    sleep $((try + 1))
   done
   die "Kafka $KAFKA39_VERSION does not start; the end of $KAFKA39/broker/log: $(tail -n 5 "$KAFKA39/broker/log")"
 }

@@ -53,7 +53,9 @@ mail_start() {
     daemon "$dir" env -i "PATH=$PATH" "HOME=$dir" "TMPDIR=$dir" "$MAILPIT" "${flags[@]}"
     if wait_until "$dir" mail_answers "$mode"; then return; fi
     stop "$dir"
-    again=new
+    # At first the same ports once more: what was killed may not have ended yet.
+    ((try < 2)) || again=new
+    sleep $((try + 1))
   done
   die "Mailpit ($mode) does not start; the end of $dir/log: $(tail -n 5 "$dir/log")"
 }

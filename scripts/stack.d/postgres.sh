@@ -79,7 +79,9 @@ postgres_start() {
     daemon "$POSTGRES" env -C / "${POSTGRES_AS[@]}" "$POSTGRES_BIN/postgres" "${flags[@]}"
     if wait_until "$POSTGRES" postgres_answers; then return; fi
     stop "$POSTGRES" INT
-    again=new
+    # At first the same ports once more: what was killed may not have ended yet.
+    ((try < 2)) || again=new
+    sleep $((try + 1))
   done
   die "PostgreSQL does not start; the end of $POSTGRES/log: $(tail -n 5 "$POSTGRES/log")"
 }

@@ -44,7 +44,9 @@ redis_up() {
     daemon "$REDIS" redis-server "$REDIS/redis.conf"
     if wait_until "$REDIS" redis_answers; then return; fi
     stop "$REDIS"
-    again=new
+    # At first the same ports once more: what was killed may not have ended yet.
+    ((try < 2)) || again=new
+    sleep $((try + 1))
   done
   die "Redis does not start; the end of $REDIS/log: $(tail -n 5 "$REDIS/log")"
 }

@@ -1,4 +1,4 @@
-//! The message log: ports, the versioned record, and the partitioner. Adapters: `embedded`.
+//! The message log: ports, the versioned record, and the partitioner. Adapters: `embedded`, `kafka`.
 //!
 //! The log is the one place where an accepted message is durable before it is history. An adapter promises:
 //!
@@ -11,6 +11,7 @@
 //! - **Identified.** A log has an id that it keeps for life; a new, emptied or replaced log has another.
 
 pub mod embedded;
+pub mod kafka;
 pub mod partitioner;
 pub mod record;
 

@@ -37,25 +37,34 @@ fn murmur2(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Made with Apache Kafka 4.3.1's own Java code: key, murmur2, partition of 6, partition of 64.
-    const VECTORS: [(&str, i32, Partition, Partition); 9] = [
-        ("dm-1-2", -1688006826, 2, 22),
-        ("dm-2-3", -987983214, 2, 18),
-        ("dm-1001-1002", 2107238344, 4, 8),
-        ("dm-7-1099511627776", -1541739445, 1, 11),
-        ("grp-0a52c2d8-0000-8000-8000-000000000000", -253692512, 0, 32),
-        ("a", -1563381124, 4, 60),
-        ("ab", 316155434, 2, 42),
-        ("abc", 479470107, 3, 27),
-        ("abcd", -1323649548, 2, 52),
-    ];
+    /// Written by Kafka's Java client; the file says how.
+    const VECTORS: &str = include_str!("../../tests/data/murmur2.tsv");
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
 
     #[test]
     fn partitions_are_those_of_kafkas_java_client() {
-        for (key, hash, of_6, of_64) in VECTORS {
-            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
-            assert_eq!(partition_of_key(key.as_bytes(), 6), of_6, "{key}");
-            assert_eq!(partition_of_key(key.as_bytes(), 64), of_64, "{key}");
+        let mut compared = 0;
+        for line in VECTORS.lines().filter(|line| !line.starts_with('#')) {
+            let [key, hash, of_6, of_64, of_1000] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("not five columns: {line:?}");
+            };
+            let key = bytes(key);
+            assert_eq!((murmur2(&key) as i32).to_string(), hash, "{line}");
+            for (partitions, expected) in [(6, of_6), (64, of_64), (1000, of_1000)] {
+                assert_eq!(partition_of_key(&key, partitions).to_string(), expected, "{line}");
+            }
+            compared += 1;
         }
+        assert!(compared > 200, "the file is cut: {compared} vectors");
+    }
+
+    #[test]
+    fn a_conversation_is_keyed_by_its_id_as_text() {
+        let conversation: ConversationId = "dm-1-2".parse().unwrap();
+        assert!(VECTORS.contains("\n646d2d312d32\t-1688006826\t2\t"), "dm-1-2 is among the vectors");
+        assert_eq!(partition_of(conversation, 6), 2);
     }
 }

@@ -17,16 +17,15 @@ use crate::process::assert_refused;
 use crate::support::{self, Log, Server, Setup};
 
 /// Three conversations, that is two or three partitions of six.
-const BRIEF: Pace =
-    Pace { pairs: 3, period: Duration::from_millis(10), window: usize::MAX, bytes: 100, first: 1 };
+const BRIEF: Pace = Pace { pairs: 3, period: Duration::from_millis(10), ..Pace::BUSY };
 
 /// Starts a server whose alarms are looked for in `/ready`.
-fn start(data: &Path) -> Server {
+pub fn start(data: &Path) -> Server {
     tokio::task::block_in_place(|| Setup::new(data).log_to(&Log::default()).start())
 }
 
 /// Lets people talk on this folder, and stops in order.
-async fn talk(data: &Path, first: i64) -> Trace {
+pub async fn talk(data: &Path, first: i64) -> Trace {
     let mut server = start(data);
     let load = Load::start(Pace { first, ..BRIEF }, &server.address).await;
     load.world.until("load", |record| record.accepted.get(&0).is_some_and(|(n, _)| *n >= 120)).await;
@@ -38,7 +37,7 @@ async fn talk(data: &Path, first: i64) -> Trace {
     trace
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_file() {
@@ -48,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Puts a file of another folder in the place of this one's, as it is restored by hand.
-fn put(from: &Path, to: &Path, name: &str) {
+pub fn put(from: &Path, to: &Path, name: &str) {
     for suffix in ["", "-wal", "-shm"] {
         let name = format!("{name}{suffix}");
         let _ = fs::remove_file(to.join(&name));
@@ -199,14 +198,14 @@ async fn a_log_older_than_its_history_stands_still_and_nothing_is_skipped() {
 
 /// Stops a server in order.
 #[track_caller]
-fn stop(server: &mut Server) {
+pub fn stop(server: &mut Server) {
     server.signal("TERM");
     let status = tokio::task::block_in_place(|| server.wait(PATIENCE)).expect("it ends");
     assert_eq!(status.code(), Some(0));
 }
 
 /// What came now would lie in the log where something else has to be, and might never become history.
-async fn assert_nothing_is_accepted(server: &Server, trace: &Trace) {
+pub async fn assert_nothing_is_accepted(server: &Server, trace: &Trace) {
     for (device, conversation) in &trace.watchers {
         let user = UserId::new(i64::from(device.0)).unwrap();
         let peer = conversation.peer_of(user).unwrap().get();
@@ -234,7 +233,7 @@ async fn forget_what_is_stored(path: &Path) {
 }
 
 /// Waits for this readiness; the alarms as a text.
-async fn wait_for_ready(server: &Server, status: &str) -> String {
+pub async fn wait_for_ready(server: &Server, status: &str) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let (_, ready) = history::get(&server.address, "/ready", 1).await;
@@ -247,7 +246,7 @@ async fn wait_for_ready(server: &Server, status: &str) -> String {
 }
 
 /// Everything is there as it was seen, and it goes on.
-async fn assert_history(server: &Server, trace: &Trace) {
+pub async fn assert_history(server: &Server, trace: &Trace) {
     let expected = trace.orders();
     let until = Instant::now() + PATIENCE;
     while history::of_all(trace, &server.address).await != expected {

@@ -24,3 +24,4 @@ mod person;
 mod process;
 mod start;
 mod stop;
+mod verify;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Starts what of these does not run yet and answers what it exports. The services are left running for the
 /// next test and the next run: use names of your own in them (a database, a topic, a key prefix). Never
@@ -59,11 +60,21 @@ impl OwnStack {
         lines.lines().filter_map(pair).collect()
     }
 
-    /// Sends a signal by name, such as `KILL` or `STOP`, to all processes of a service.
+    /// Sends a signal by name, such as `STOP`, to all processes of a service.
     pub fn signal(&self, service: &str, signal: &str) {
         for (name, pid) in self.pids(service) {
             let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
             assert!(sent.expect("kill runs").success(), "{signal} to {service} {name}");
+        }
+    }
+
+    /// `kill -9` of all processes of a service, and waits for their end.
+    pub fn kill(&self, service: &str) {
+        self.signal(service, "KILL");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !self.pids(service).is_empty() {
+            assert!(Instant::now() < until, "{service} does not end");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -66,6 +66,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
     (&["presence", "memory"], &[]),
+    (&["storage", "postgres"], &["pipeline"]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];
 
