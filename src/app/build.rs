@@ -9,6 +9,7 @@ use super::lock::{DataLock, LockError};
 use super::{App, Settings};
 use crate::auth::Tickets;
 use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
+use crate::auth::redis::RedisTickets;
 use crate::auth::tickets::MemoryTickets;
 use crate::chat::batch::check;
 use crate::chat::directory::Directory;
@@ -18,6 +19,7 @@ use crate::config::{Config, ConfigError, MailBackend, Migrate, Provision, SmtpSe
 use crate::config::{LogBackend, PresenceBackend, StorageBackend};
 use crate::delivery::hub::Limits;
 use crate::delivery::memory::MemoryFanout;
+use crate::delivery::redis::RedisFanout;
 use crate::delivery::{Fanout, Hub, Link};
 use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
@@ -27,6 +29,8 @@ use crate::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings, OpenError as L
 use crate::pipeline::{EventLog, EventSource, LogError};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
+use crate::presence::redis::RedisPresence;
+use crate::redis::{Redis, RedisSettings, RedisSetupError};
 use crate::storage::sqlite::{self, OpenError as StorageOpenError, SqliteSettings, SqliteStore};
 use crate::storage::{Ledger, Storage, StorageError};
 use crate::telemetry::story::Story;
@@ -83,6 +87,9 @@ pub enum BuildError {
     /// The mail server's settings.
     #[error(transparent)]
     Smtp(#[from] SmtpSetupError),
+    /// Redis' settings.
+    #[error(transparent)]
+    Redis(#[from] RedisSetupError),
     /// A backend that this release has no adapter for.
     #[error("{0} is not in this release")]
     Missing(&'static str),
@@ -124,7 +131,8 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     let recent = Recent::default();
     let limits = Limits { devices: config.limits.devices, mailbox_bytes: config.ws.queue_bytes };
     let hub = Hub::new(&storage.frontier(log_number).await?, limits, observer(&recent, &story));
-    let Nodes { presence, fanout, link, tickets } = open_nodes(config, &hub)?;
+    let settings = settings(config);
+    let Nodes { presence, fanout, link, tickets } = open_nodes(config, &settings.node, &hub)?;
     let app = App {
         directory: Directory::new(storage.clone()),
         storage,
@@ -142,7 +150,7 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         story,
         log_number,
         incarnation,
-        settings: settings(config),
+        settings,
     };
     Ok(Built { app: Arc::new(app), channel: channel(config)?, lock, notices })
 }
@@ -255,7 +263,7 @@ struct Nodes {
     tickets: Arc<dyn Tickets>,
 }
 
-fn open_nodes(config: &Config, hub: &Arc<Hub>) -> Result<Nodes, BuildError> {
+fn open_nodes(config: &Config, node: &str, hub: &Arc<Hub>) -> Result<Nodes, BuildError> {
     match &config.presence.backend {
         PresenceBackend::Memory => {
             let fanout = Arc::new(MemoryFanout::new(Arc::clone(hub)));
@@ -266,7 +274,22 @@ fn open_nodes(config: &Config, hub: &Arc<Hub>) -> Result<Nodes, BuildError> {
                 tickets: Arc::new(MemoryTickets::new()),
             })
         }
-        PresenceBackend::Redis(_) => Err(BuildError::Missing("Redis")),
+        PresenceBackend::Redis(backend) => {
+            let redis = Redis::open(RedisSettings {
+                url: backend.url.clone(),
+                ca_file: backend.ca_file.clone(),
+                prefix: backend.prefix.clone(),
+                node: node.to_owned(),
+                heartbeat: RedisSettings::HEARTBEAT,
+            })?;
+            let fanout = Arc::new(RedisFanout::new(Arc::clone(&redis), Arc::clone(hub)));
+            Ok(Nodes {
+                presence: Arc::new(RedisPresence::new(Arc::clone(&redis))),
+                fanout: fanout.clone(),
+                link: fanout,
+                tickets: Arc::new(RedisTickets::new(redis)),
+            })
+        }
     }
 }
 

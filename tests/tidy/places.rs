@@ -17,13 +17,15 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     // The bench opens sockets with the same handshake.
     (&["actix_http"], &["src/http/", "src/ws/", "src/cli/bench/"]),
     (&["mail_send", "smtp_proto"], &["src/notify/"]),
+    (&["fred"], &["src/redis/"]),
     (&["jsonwebtoken"], &["src/auth/", "src/cli/"]),
     (&["clap", "clap_complete"], &["src/cli/"]),
     (&["toml", "dotenvy"], &["src/config/"]),
     (&["std::env"], &["src/config/", "src/cli/"]),
     (
         &["tokio::spawn", "task::spawn", "rt::spawn", "task::spawn_local"],
-        &["src/roles/", "src/ws/", "src/app/"],
+        // An adapter that owns a connection owns its task.
+        &["src/roles/", "src/ws/", "src/app/", "src/redis/"],
     ),
 ];
 

@@ -11,6 +11,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("auth", &["domain"]),
     ("presence", &["domain"]),
+    // What the adapters of one technology share: not a port, and named by them alone.
+    ("redis", &["domain"]),
     ("pipeline", &["domain"]),
     // The books name the log and its records.
     ("storage", &["domain", "pipeline"]),
@@ -33,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "notify",
             "pipeline",
             "presence",
+            "redis",
             "storage",
             "telemetry",
         ],
@@ -60,12 +63,15 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The files of one technology behind a port, with what they may name beside the port and `domain`.
 const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["auth", "jwt"], &[]),
+    (&["auth", "redis"], &["redis"]),
     (&["auth", "tickets"], &[]),
     (&["delivery", "memory"], &["storage"]),
+    (&["delivery", "redis"], &["redis", "storage"]),
     (&["notify", "capture"], &[]),
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
     (&["presence", "memory"], &[]),
+    (&["presence", "redis"], &["redis"]),
     (&["storage", "postgres"], &["pipeline"]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];
@@ -161,6 +167,8 @@ mod tests {
             ("src/ws/mod.rs", "use super::storage::Storage;"),
             ("src/storage/sqlite/users.rs", "use crate::config::Database;"),
             ("src/delivery/memory.rs", "use crate::presence::Presence;"),
+            ("src/delivery/mod.rs", "use crate::redis::Redis;"),
+            ("src/redis/node.rs", "use crate::delivery::Hub;"),
             ("src/main.rs", "chatd::roles::all()"),
             ("src/attic/mod.rs", ""),
         ] {
