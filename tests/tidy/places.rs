@@ -16,6 +16,7 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     (&["actix_web", "actix_server", "actix_cors"], &["src/http/", "src/ws/", "src/roles/"]),
     // The bench opens sockets with the same handshake.
     (&["actix_http"], &["src/http/", "src/ws/", "src/cli/bench/"]),
+    (&["kafka_protocol", "rsasl"], &["src/pipeline/kafka/"]),
     (&["mail_send", "smtp_proto"], &["src/notify/"]),
     (&["fred"], &["src/redis/"]),
     (&["jsonwebtoken"], &["src/auth/", "src/cli/"]),
@@ -25,7 +26,7 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     (
         &["tokio::spawn", "task::spawn", "rt::spawn", "task::spawn_local"],
         // An adapter that owns a connection owns its task.
-        &["src/roles/", "src/ws/", "src/app/", "src/redis/"],
+        &["src/roles/", "src/ws/", "src/app/", "src/pipeline/kafka/", "src/redis/", "src/storage/postgres/"],
     ),
 ];
 

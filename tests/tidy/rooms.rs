@@ -70,6 +70,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["notify", "capture"], &[]),
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
+    (&["pipeline", "kafka"], &[]),
     (&["presence", "memory"], &[]),
     (&["presence", "redis"], &["redis"]),
     (&["storage", "postgres"], &["pipeline"]),
