@@ -11,7 +11,7 @@ use crate::event_log::{Handle, Rig, contract};
 use crate::stack::{Exports, stack};
 
 pub struct KafkaRig {
-    exports: Exports,
+    pub exports: Exports,
     pub settings: KafkaSettings,
 }
 

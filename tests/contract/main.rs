@@ -5,6 +5,7 @@ mod event_log;
 mod event_log_embedded;
 mod event_log_kafka;
 mod event_log_kafka_cost;
+mod event_log_kafka_security;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
