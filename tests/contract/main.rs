@@ -3,11 +3,13 @@
 
 mod event_log;
 mod event_log_embedded;
+mod postgres_proxy;
 mod postgres_schema;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
 mod storage_notifications;
+mod storage_postgres;
 mod storage_receipts;
 mod storage_support;
 mod storage_users;
