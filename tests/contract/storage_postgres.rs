@@ -12,8 +12,8 @@ use chatd::storage::{Applied, Events, Ledger, Page, StorageError, Users};
 
 use crate::postgres_proxy::Proxy;
 use crate::postgres_schema::Schema;
+use crate::stack::stack;
 use crate::storage_support::{Owner, dm, log_identity, message, postgres_on};
-use crate::support::stack;
 
 /// The same database by another way: host, port, parameters.
 fn by(settings: &PostgresSettings, host: &str, port: Option<u16>, parameters: &str) -> PostgresSettings {

@@ -146,6 +146,13 @@ impl Owner {
         }
     }
 
+    /// Another hand of the same owner: two apply at the same time where each keeps to partitions of its own.
+    pub fn other_hand(&self) -> Self {
+        let Self { store, log, epochs, next, grace, said } = self;
+        let (store, epochs, next) = (store.clone(), epochs.clone(), next.clone());
+        Self { store, log: *log, epochs, next, grace: *grace, said: *said }
+    }
+
     pub fn partition(&self, conversation: ConversationId) -> Partition {
         partition_of(conversation, Partition::try_from(self.epochs.len()).unwrap())
     }
