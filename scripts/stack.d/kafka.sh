@@ -186,7 +186,6 @@ kafka_up() {
     "org.apache.kafka:"{kafka_2.13,kafka-tools}":$KAFKA_VERSION" org.slf4j:slf4j-api:2.0.20 \
     org.apache.logging.log4j:{log4j-api,log4j-core,log4j-slf4j2-impl}:2.26.1
   mkdir -p "$KAFKA"
-  certificates
   printf '%s\n' "$nodes" > "$KAFKA/nodes"
   secret=$(password "$KAFKA")
   # 16 random bytes as base64 of URLs; one that begins with - is refused.

@@ -1,8 +1,16 @@
 //! The suites of the ports: written once, run on each adapter.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the way of a test to fail
 
+#[path = "../support/stack.rs"]
+mod stack;
+
 mod event_log;
 mod event_log_embedded;
+mod fanout;
+mod fanout_faults;
+mod nodes_support;
+mod presence;
+mod event_log_kafka;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
@@ -10,3 +18,7 @@ mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
 mod storage_users;
+mod tickets;
+
+#[path = "../support/stack.rs"]
+mod stack;
