@@ -19,7 +19,7 @@ const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
 /// More partitions make cursors and frontiers too long.
 const PARTITIONS_MAX: Partition = 1024;
 /// What `max.message.bytes` has to allow: twice what a batch of chatd holds.
-pub const BATCH_BYTES_MAX: i64 = 1024 * 1024;
+const BATCH_BYTES_MAX: i64 = 1024 * 1024;
 
 /// What a topic's settings are now, defaults of the brokers included.
 #[derive(Debug, Clone, PartialEq, Eq)]
