@@ -6,19 +6,21 @@ mod stack;
 
 mod event_log;
 mod event_log_embedded;
+mod event_log_kafka;
 mod fanout;
 mod fanout_faults;
 mod nodes_support;
+mod postgres_proxy;
+mod postgres_schema;
 mod presence;
-mod event_log_kafka;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
+mod storage_load;
 mod storage_notifications;
+mod storage_postgres;
 mod storage_receipts;
 mod storage_support;
+mod storage_together;
 mod storage_users;
 mod tickets;
-
-#[path = "../support/stack.rs"]
-mod stack;
