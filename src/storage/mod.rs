@@ -1,4 +1,4 @@
-//! Everything that is kept: ports. Adapters: `sqlite`.
+//! Everything that is kept: ports. Adapters: `sqlite`, `postgres`.
 //!
 //! Each port is a narrow trait; one adapter implements all of them over one database. A transaction lives
 //! inside one method: either all of it happened or nothing. Times in rows are the database's own clock,
@@ -9,6 +9,7 @@ pub mod catchup;
 pub mod events;
 pub mod ledger;
 pub mod notifications;
+pub mod postgres;
 pub mod receipts;
 pub mod sqlite;
 pub mod users;

@@ -37,8 +37,9 @@ pub struct Receipt {
 #[async_trait]
 pub trait Receipts: Send + Sync {
     /// Applies moves in one transaction, sorted by conversation and user so that two nodes never deadlock.
-    /// Moves beyond a conversation's last seq end at it; moves of non-members do nothing. Returns the new
-    /// cursors of those that moved.
+    /// Moves of one member count together, whatever their order. Moves beyond a conversation's last seq end at
+    /// it; moves of non-members do nothing. Returns the new cursors of those that moved, by conversation and
+    /// user.
     async fn advance(&self, moves: &[Move]) -> Result<Vec<Receipt>, StorageError>;
 
     /// A cursor confirms: in each of the user's conversations `delivered` moves to the last event that the
@@ -52,4 +53,58 @@ pub trait Receipts: Send + Sync {
 
     /// Every member's cursors of one conversation; empty before its first event.
     async fn receipts(&self, conversation: ConversationId) -> Result<Vec<Receipt>, StorageError>;
+}
+
+/// Moves by conversation and user, so that each can be judged by itself: those of a member have the greatest
+/// `read` of all of them, and ranges in order that do not touch.
+pub(in crate::storage) fn in_order(moves: &[Move]) -> Vec<Move> {
+    let mut sorted = moves.to_vec();
+    sorted.sort_by_key(|each| (each.conversation, each.user, each.delivered_from));
+    let mut apart: Vec<Move> = Vec::with_capacity(sorted.len());
+    for each in sorted {
+        match apart.last_mut() {
+            // What moves nothing comes first, from 0 to 0, and touches whatever follows.
+            Some(last) if same_member(last, &each) && each.delivered_from <= last.delivered_to.next() => {
+                last.delivered_to = last.delivered_to.max(each.delivered_to);
+                last.read = last.read.max(each.read);
+            }
+            _ => apart.push(each),
+        }
+    }
+    for member in apart.chunk_by_mut(same_member) {
+        let read = member.iter().map(|each| each.read).max().unwrap_or_default();
+        member.iter_mut().for_each(|each| each.read = read);
+    }
+    apart
+}
+
+fn same_member(a: &Move, b: &Move) -> bool {
+    (a.conversation, a.user) == (b.conversation, b.user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(who: i64, from: i64, to: i64, read: i64) -> Move {
+        let user = |id| UserId::new(id).unwrap();
+        let conversation = ConversationId::dm(user(1), user(2)).unwrap();
+        Move {
+            conversation,
+            user: user(who),
+            delivered_from: Seq(from),
+            delivered_to: Seq(to),
+            read: Seq(read),
+        }
+    }
+
+    #[test]
+    fn moves_of_a_member_become_ranges_that_do_not_touch() {
+        let moves =
+            [step(2, 8, 9, 0), step(1, 1, 1, 0), step(2, 3, 4, 0), step(2, 0, 0, 2), step(2, 5, 6, 1)];
+        assert_eq!(
+            in_order(&moves),
+            [step(1, 1, 1, 0), step(2, 0, 0, 2), step(2, 3, 6, 2), step(2, 8, 9, 2)]
+        );
+    }
 }

@@ -14,6 +14,7 @@ on_each_storage!(
     reading_confirms,
     moves_of_strangers_do_nothing,
     many_moves_at_once_end_where_the_last_would,
+    moves_of_one_member_count_together_whatever_their_order,
     a_frontier_confirms_what_it_covers,
     a_named_gap_holds_a_frontier_back_until_it_is_confirmed,
     a_frontier_of_an_earlier_log_confirms_nothing_new,
@@ -93,6 +94,18 @@ async fn many_moves_at_once_end_where_the_last_would(store: Store) {
         .unwrap();
     let expected = [receipt(dm(1, 2), 1, 5, 0), receipt(dm(1, 2), 2, 5, 1), receipt(dm(1, 3), 1, 1, 1)];
     assert_eq!(moved, expected, "one of each member, by conversation and user");
+}
+
+async fn moves_of_one_member_count_together_whatever_their_order(store: Store) {
+    five(&store).await;
+    let moved = store.advance(&[step(dm(1, 2), 2, 3, 3, 0), step(dm(1, 2), 2, 1, 2, 0)]).await.unwrap();
+    assert_eq!(moved, [receipt(dm(1, 2), 2, 3, 0)]);
+    // What was read was received: the range behind it joins.
+    let moved = store
+        .advance(&[step(dm(1, 2), 1, 5, 5, 0), step(dm(1, 2), 1, 3, 3, 0), step(dm(1, 2), 1, 0, 0, 2)])
+        .await
+        .unwrap();
+    assert_eq!(moved, [receipt(dm(1, 2), 1, 3, 2)], "4 is a hole");
 }
 
 async fn a_frontier_confirms_what_it_covers(store: Store) {

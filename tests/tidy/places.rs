@@ -18,6 +18,7 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     (&["actix_http"], &["src/http/", "src/ws/", "src/cli/bench/"]),
     (&["kafka_protocol", "rsasl"], &["src/pipeline/kafka/"]),
     (&["mail_send", "smtp_proto"], &["src/notify/"]),
+    (&["fred"], &["src/redis/"]),
     (&["jsonwebtoken"], &["src/auth/", "src/cli/"]),
     (&["clap", "clap_complete"], &["src/cli/"]),
     (&["toml", "dotenvy"], &["src/config/"]),
@@ -25,7 +26,7 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     (
         &["tokio::spawn", "task::spawn", "rt::spawn", "task::spawn_local"],
         // An adapter that owns a connection owns its task.
-        &["src/roles/", "src/ws/", "src/app/", "src/pipeline/kafka/", "src/storage/postgres/"],
+        &["src/roles/", "src/ws/", "src/app/", "src/pipeline/kafka/", "src/redis/", "src/storage/postgres/"],
     ),
 ];
 

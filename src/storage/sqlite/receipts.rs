@@ -12,6 +12,7 @@ use super::rows;
 use super::seek::{self, Reach};
 use super::statement::statement;
 use crate::domain::{ConversationId, Frontier, Seq, UserId};
+use crate::storage::receipts::in_order;
 use crate::storage::{Move, Receipt, Receipts, StorageError};
 
 #[async_trait]
@@ -20,9 +21,7 @@ impl Receipts for SqliteStore {
         if moves.is_empty() {
             return Ok(Vec::new());
         }
-        let mut moves = moves.to_vec();
-        // A stable sort: several moves of one member keep their order.
-        moves.sort_by_key(|each| (each.conversation, each.user));
+        let moves = in_order(moves);
         self.write(move |conn| durably(conn, |conn| advance(conn, &moves))).await
     }
 
@@ -90,12 +89,12 @@ fn advance(conn: &mut SqliteConnection, moves: &[Move]) -> Result<Vec<Receipt>, 
 /// A member's cursors after a move, where they move at all.
 fn advanced(now: Receipt, step: &Move, last: Seq) -> Option<Receipt> {
     let mut next = now;
-    // Contiguous: what was not confirmed stays a hole, and the cursor stays before it.
-    if step.delivered_from <= now.delivered.next() {
-        next.delivered = next.delivered.max(step.delivered_to.min(last));
-    }
     next.read = next.read.max(step.read.min(last));
     next.delivered = next.delivered.max(next.read);
+    // Contiguous: what was not confirmed stays a hole, and the cursor stays before it.
+    if step.delivered_from <= next.delivered.next() {
+        next.delivered = next.delivered.max(step.delivered_to.min(last));
+    }
     (next != now).then_some(next)
 }
 

@@ -1,0 +1,193 @@
+//! Records become history: the one transaction behind the fence.
+//!
+//! Three round trips whatever the size of the batch, four where conversations begin:
+//! 1. BEGIN, the fence, and a look-up of heads and of ids that exist already. Each statement sees what was
+//!    committed when it began, and the fence holds its partitions from then on: whoever else would add to their
+//!    conversations has to move their offsets first.
+//! 2. (New conversations, whose keys the rest needs.)
+//! 3. Events, heads and what is due; all together on their way.
+//! 4. COMMIT, once everything before it is known to be there.
+//!
+//! A conversation's row in `notify_due` is inserted from the update of its head, so while its head is locked:
+//! whoever removes such a row holds the same lock, and one of the two sees the other (see `raise`).
+
+use std::collections::HashMap;
+
+use diesel_async::AsyncPgConnection;
+
+use super::connection::Loan;
+use super::error::Fault;
+use super::insert::{self, Last};
+use super::rows;
+use super::statement::{Id, statement};
+use crate::domain::history::{self, Head, Past};
+use crate::domain::{ConversationId, LogNumber, Outcome, Partition, Position, Record, Seq, Timestamp};
+use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch};
+
+/// Applies a batch and commits it; the caller rolls back on an error.
+pub(super) async fn apply(conn: &Loan, batch: Batch) -> Result<Vec<Applied>, Fault> {
+    let Batch { log, mut partitions, grace } = batch;
+    // The order in which everybody locks them.
+    partitions.sort_by_key(|batch| batch.partition);
+    let records: Vec<&Record> =
+        partitions.iter().flat_map(|batch| &batch.records).map(|(_, record)| record).collect();
+    let (begun, owned, found) = futures_util::join!(
+        conn.command("BEGIN"),
+        pass_fences(conn, log, &partitions),
+        look_up(conn, &records)
+    );
+    begun?;
+    let (owned, Found { keys, mut past }) = (owned?, found?);
+    let mut written = Written::default();
+    let applied: Vec<Applied> = partitions
+        .into_iter()
+        .map(|batch| match owned.contains(&batch.partition) {
+            true => decide(log, batch, &mut past, &mut written),
+            false => Applied::Fenced { partition: batch.partition },
+        })
+        .collect();
+    let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+    write(conn, log, &applied, written, keys, grace_ms).await?;
+    conn.command("COMMIT").await?;
+    Ok(applied)
+}
+
+/// Moves `next_offset` of those partitions whose epoch and offset are still the owner's, and returns them.
+async fn pass_fences(
+    conn: &AsyncPgConnection,
+    log: LogNumber,
+    batches: &[PartitionBatch],
+) -> Result<Vec<Partition>, Fault> {
+    let slots: Vec<i32> =
+        batches.iter().map(|batch| rows::slot(batch.partition)).collect::<Result<_, _>>()?;
+    let epochs: Vec<i64> = batches.iter().map(|batch| batch.epoch).collect();
+    let expected: Vec<i64> = batches.iter().map(|batch| batch.expected).collect();
+    let next: Vec<i64> = batches.iter().map(|batch| batch.next).collect();
+    // Above `next - 1` nothing can have been published.
+    let published: Vec<i64> = batches.iter().map(|batch| batch.published.min(batch.next - 1)).collect();
+    let digests: Vec<Id> = batches.iter().map(|batch| Id(batch.last_digest)).collect();
+    let rows = move_offsets(conn, &slots, &epochs, &expected, &next, &published, &digests, log.0).await?;
+    rows.into_iter().map(|(slot,)| Partition::try_from(slot).map_err(Fault::refused)).collect()
+}
+
+/// What is stored already and touches the records of a batch.
+struct Found {
+    keys: HashMap<ConversationId, i64>,
+    past: Past,
+}
+
+async fn look_up(conn: &AsyncPgConnection, records: &[&Record]) -> Result<Found, Fault> {
+    let mut found = Found { keys: HashMap::with_capacity(records.len()), past: Past::default() };
+    if records.is_empty() {
+        return Ok(found);
+    }
+    let names: Vec<String> = records.iter().map(|record| record.conversation.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids: Vec<Id> = records.iter().map(|record| Id(record.id.0)).collect();
+    for (n, key, last_seq, last_at, kind, content, data, reply_to) in select_past(conn, &names, &ids).await? {
+        let record = usize::try_from(n - 1).ok().and_then(|index| records.get(index));
+        let record = record.ok_or_else(|| Fault::refused("a head nobody asked for"))?;
+        found.keys.insert(record.conversation, key);
+        let head = Head { last_seq: Seq(last_seq), last_at: Timestamp(last_at) };
+        found.past.heads.insert(record.conversation, head);
+        if let Some(kind) = kind {
+            found.past.stored.insert(record.id, rows::body(&kind, content, data, reply_to)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What a batch adds beside its outcomes.
+#[derive(Default)]
+struct Written {
+    /// The last event of each conversation.
+    heads: Last,
+    dead: Vec<(Partition, DeadLetter)>,
+}
+
+/// Gives a partition's records their fates.
+fn decide(log: LogNumber, batch: PartitionBatch, past: &mut Past, written: &mut Written) -> Applied {
+    let partition = batch.partition;
+    let mut outcomes = Vec::with_capacity(batch.records.len());
+    let mut duplicates = 0;
+    for (offset, record) in batch.records {
+        let Some(outcome) = history::decide(past, record, Position { log, partition, offset }) else {
+            duplicates += 1;
+            continue;
+        };
+        if let Outcome::Stored(event) = &outcome {
+            written.heads.insert(event.conversation, (event.seq, event.at, event.position));
+        }
+        outcomes.push(outcome);
+    }
+    let dead = batch.dead.len();
+    written.dead.extend(batch.dead.into_iter().map(|letter| (partition, letter)));
+    Applied::Done { partition, outcomes, duplicates, dead }
+}
+
+/// Stores everything.
+async fn write(
+    conn: &AsyncPgConnection,
+    log: LogNumber,
+    applied: &[Applied],
+    written: Written,
+    mut keys: HashMap<ConversationId, i64>,
+    grace_ms: i64,
+) -> Result<(), Fault> {
+    let (known, new): (Last, Last) =
+        written.heads.into_iter().partition(|(conversation, _)| keys.contains_key(conversation));
+    let begun = insert::begin(conn, &new).await?;
+    keys.extend(begun.iter().copied());
+    let (mut events, mut rejections) = (Vec::new(), Vec::new());
+    for each in applied {
+        let Applied::Done { outcomes, .. } = each else { continue };
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Stored(event) => events.push(event),
+                Outcome::Rejected(rejection) => rejections.push(rejection),
+            }
+        }
+    }
+    let (joined, stored, moved, rejected, dead) = futures_util::join!(
+        insert::join(conn, &begun, grace_ms),
+        insert::events(conn, &events, &keys),
+        insert::move_heads(conn, &known, &keys, grace_ms),
+        insert::rejections(conn, &rejections),
+        insert::dead_letters(conn, log, &written.dead),
+    );
+    joined?;
+    stored?;
+    moved?;
+    rejected?;
+    dead
+}
+
+statement!(
+    /// Rows are taken in the order of the arrays.
+    fn move_offsets(
+        partitions: &'a [i32],
+        epochs: &'a [i64],
+        expected: &'a [i64],
+        next: &'a [i64],
+        published: &'a [i64],
+        digests: &'a [Id],
+        log: i32,
+    ) -> (i32,) = "UPDATE log_partitions AS p
+         SET next_offset = b.next, published = greatest(p.published, b.published), last_digest = b.digest
+         FROM unnest(?, ?, ?, ?, ?, ?) AS b(partition, epoch, expected, next, published, digest)
+         WHERE p.log_number = ? AND p.partition = b.partition AND p.epoch = b.epoch
+           AND p.next_offset = b.expected
+         RETURNING p.partition"
+);
+
+/// n, key, last seq, last at, and of a stored record kind, content, data, reply_to.
+type PastRow = (i64, i64, i64, i64, Option<String>, Option<String>, Option<String>, Option<Id>);
+
+statement!(
+    fn select_past(conversations: &'a [&'a str], ids: &'a [Id]) -> PastRow =
+        "SELECT asked.n, c.conversation_key, c.last_seq, c.last_at, e.kind, e.content, e.data, e.reply_to
+         FROM unnest(?, ?) WITH ORDINALITY AS asked(conversation, message_id, n)
+         JOIN conversations AS c ON c.id = asked.conversation
+         LEFT JOIN events AS e
+           ON e.conversation_key = c.conversation_key AND e.message_id = asked.message_id"
+);

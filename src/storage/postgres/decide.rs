@@ -1,0 +1,234 @@
+//! What becomes of due conversations, decided from what was read of them. Pure: `raise` reads and writes.
+
+use std::collections::HashMap;
+
+use super::error::Fault;
+use super::notifications::millis;
+use super::rows;
+use crate::domain::ConversationId;
+use crate::storage::{DuePolicy, Raised};
+
+/// How soon to look again at what is due but not yet published to the nodes: something is wrong with them.
+const UNPUBLISHED_MS: i64 = 1_000;
+/// How soon to look again at what has not been published for a whole grace: a moment more will do.
+const UNSETTLED_MS: i64 = 250;
+
+/// Key, id, grace, and the present moment.
+pub(super) type DueRow = (i64, String, i64, i64);
+
+/// Key, user, how far the conversation goes, is published and is settled, seq and time of the first message of
+/// others that waits, and the time of the first one that is not published.
+pub(super) type BehindRow = (i64, i64, (i64, i64, i64), (Option<i64>, Option<i64>), Option<i64>);
+
+/// A member for whom it is time.
+pub(super) struct Waiting {
+    pub(super) key: i64,
+    pub(super) user: i64,
+    /// The first message of others that the member has neither confirmed nor been told of.
+    first: i64,
+    due_at: i64,
+    /// What a mail tells of ends here.
+    published: i64,
+    /// When the first message of others behind that is due.
+    later_due_at: Option<i64>,
+}
+
+/// What is known of the people for whom it is time.
+#[derive(Default)]
+pub(super) struct People {
+    /// Whether they are disabled, and whether they have an address.
+    pub(super) known: HashMap<i64, (bool, bool)>,
+    /// When the last mail of a conversation to a member was raised.
+    pub(super) last_mails: HashMap<(i64, i64), i64>,
+    /// Mails of the last 24 hours.
+    pub(super) today: HashMap<i64, i64>,
+}
+
+/// What is to be done about a member.
+enum Verdict {
+    Mail,
+    Skip(&'static str),
+    WaitUntil(i64),
+}
+
+/// A conversation in hand.
+struct Due {
+    conversation: ConversationId,
+    grace_ms: i64,
+    /// When to look at it again.
+    next: Option<i64>,
+}
+
+impl Due {
+    fn look_again(&mut self, at: i64) {
+        self.next = Some(self.next.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// Rows of `mails`, column by column.
+#[derive(Default)]
+pub(super) struct Mails {
+    pub(super) keys: Vec<i64>,
+    pub(super) users: Vec<i64>,
+    pub(super) from: Vec<i64>,
+    pub(super) to: Vec<i64>,
+    pub(super) reasons: Vec<Option<&'static str>>,
+}
+
+/// `notified` of members, column by column.
+#[derive(Default)]
+pub(super) struct Notified {
+    pub(super) keys: Vec<i64>,
+    pub(super) users: Vec<i64>,
+    pub(super) to: Vec<i64>,
+}
+
+impl Notified {
+    fn push(&mut self, key: i64, user: i64, to: i64) {
+        self.keys.push(key);
+        self.users.push(user);
+        self.to.push(to);
+    }
+}
+
+/// What becomes of the conversations in hand.
+pub(super) struct Decided {
+    pub(super) now: i64,
+    due: HashMap<i64, Due>,
+    pub(super) mails: Mails,
+    pub(super) notified: Notified,
+    pub(super) raised: Raised,
+}
+
+impl Decided {
+    pub(super) fn new(taken: &[DueRow]) -> Result<Self, Fault> {
+        let due = taken
+            .iter()
+            .map(|(key, id, grace_ms, _)| {
+                let conversation = rows::conversation_id(id)?;
+                Ok((*key, Due { conversation, grace_ms: *grace_ms, next: None }))
+            })
+            .collect::<Result<_, Fault>>()?;
+        Ok(Self {
+            now: taken.first().map_or(0, |row| row.3),
+            due,
+            mails: Mails::default(),
+            notified: Notified::default(),
+            raised: Raised::default(),
+        })
+    }
+
+    /// Whether it is time for a member; else when it is.
+    pub(super) fn look(&mut self, row: BehindRow) -> Option<Waiting> {
+        let (key, user, (head, published, settled), first, later) = row;
+        let due = self.due.get_mut(&key)?;
+        let Some(first_seq) = first.0 else {
+            // All of it is the member's own: the next look begins after it, however much that is.
+            self.notified.push(key, user, head);
+            return None;
+        };
+        let grace_ms = due.grace_ms;
+        let due_at = |stored_at: i64| stored_at.saturating_add(grace_ms);
+        let first_due_at = due_at(first.1.unwrap_or_default());
+        if first_due_at > self.now {
+            due.look_again(first_due_at);
+        } else if first_seq > published {
+            due.look_again(self.now + UNPUBLISHED_MS);
+        } else if first_seq > settled {
+            due.look_again(self.now + UNSETTLED_MS);
+        } else {
+            let later_due_at = later.map(due_at);
+            return Some(Waiting {
+                key,
+                user,
+                first: first_seq,
+                due_at: first_due_at,
+                published,
+                later_due_at,
+            });
+        }
+        None
+    }
+
+    /// Decides about those for whom it is time, the longest due first.
+    pub(super) fn judge(
+        &mut self,
+        policy: &DuePolicy,
+        mut waiting: Vec<Waiting>,
+        mut people: People,
+    ) -> Result<(), Fault> {
+        waiting.sort_by_key(|each| each.due_at);
+        for each in waiting {
+            let reason = match verdict(policy, self.now, &each, &people) {
+                Verdict::Mail => None,
+                Verdict::Skip(reason) => Some(reason),
+                Verdict::WaitUntil(at) => {
+                    if let Some(due) = self.due.get_mut(&each.key) {
+                        due.look_again(at);
+                    }
+                    continue;
+                }
+            };
+            let Waiting { key, user, first, published, later_due_at, .. } = each;
+            self.mails.keys.push(key);
+            self.mails.users.push(user);
+            self.mails.from.push(first);
+            self.mails.to.push(published);
+            self.mails.reasons.push(reason);
+            self.notified.push(key, user, published);
+            let Some(due) = self.due.get_mut(&key) else { continue };
+            match reason {
+                Some(reason) => {
+                    self.raised.skipped.push((due.conversation, rows::user_id(user)?, reason));
+                }
+                None => {
+                    self.raised.mails += 1;
+                    *people.today.entry(user).or_default() += 1;
+                }
+            }
+            if let Some(at) = later_due_at {
+                // It is not published yet, or it would be in this mail.
+                due.look_again(at.max(self.now + UNPUBLISHED_MS));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which conversations are looked at again and when, and which are done with.
+    pub(super) fn next_looks(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+        let (mut moved, mut moments, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, due) in &self.due {
+            match due.next {
+                Some(at) => {
+                    moved.push(*key);
+                    moments.push(at);
+                }
+                None => done.push(*key),
+            }
+        }
+        (moved, moments, done)
+    }
+}
+
+fn verdict(policy: &DuePolicy, now: i64, waiting: &Waiting, people: &People) -> Verdict {
+    match people.known.get(&waiting.user) {
+        Some((true, _)) => return Verdict::Skip("disabled"),
+        Some((_, false)) | None => return Verdict::Skip("no_address"),
+        Some(_) => {}
+    }
+    let interval = millis(policy.min_interval);
+    let last_mail = people.last_mails.get(&(waiting.key, waiting.user));
+    let allowed_at = last_mail.map_or(i64::MIN, |at| at.saturating_add(interval));
+    if interval > 0 && allowed_at > now {
+        return Verdict::WaitUntil(allowed_at);
+    }
+    // Waiting for the interval is not being overdue.
+    let since = if interval > 0 { waiting.due_at.max(allowed_at) } else { waiting.due_at };
+    if now.saturating_sub(since) > millis(policy.max_age) {
+        return Verdict::Skip("too_old");
+    }
+    if people.today.get(&waiting.user).is_some_and(|&today| today >= i64::from(policy.per_day)) {
+        return Verdict::Skip("capped");
+    }
+    Verdict::Mail
+}

@@ -1,0 +1,294 @@
+//! What applying writes: a statement a table, whatever the number of rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel_async::AsyncPgConnection;
+
+use super::error::Fault;
+use super::rows::{self, MESSAGE};
+use super::statement::{Id, now_ms, statement};
+use crate::domain::{
+    ConversationId, Event, LogNumber, MessageBody, Partition, Position, RecordBody, Rejection, Seq, Timestamp,
+};
+use crate::storage::DeadLetter;
+
+/// The last event of each conversation.
+pub(super) type Last = BTreeMap<ConversationId, (Seq, Timestamp, Position)>;
+
+/// The heads of conversations as arrays.
+struct Heads {
+    seqs: Vec<i64>,
+    ats: Vec<i64>,
+    logs: Vec<i32>,
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+}
+
+impl Heads {
+    fn new<'a>(lasts: impl Iterator<Item = &'a (Seq, Timestamp, Position)> + Clone) -> Result<Self, Fault> {
+        Ok(Self {
+            seqs: lasts.clone().map(|(seq, ..)| seq.0).collect(),
+            ats: lasts.clone().map(|(_, at, _)| at.0).collect(),
+            logs: lasts.clone().map(|(.., position)| position.log.0).collect(),
+            partitions: lasts
+                .clone()
+                .map(|(.., position)| rows::slot(position.partition))
+                .collect::<Result<_, _>>()?,
+            offsets: lasts.map(|(.., position)| position.offset).collect(),
+        })
+    }
+}
+
+/// Makes the rows of conversations that have their first events, with the heads that they will have, and
+/// returns their keys.
+pub(super) async fn begin(conn: &AsyncPgConnection, new: &Last) -> Result<Vec<(ConversationId, i64)>, Fault> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = new.keys().map(ToString::to_string).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let Heads { seqs, ats, logs, partitions, offsets } = Heads::new(new.values())?;
+    let rows = insert_conversations(conn, &names, &seqs, &ats, &logs, &partitions, &offsets).await?;
+    rows.into_iter().map(|(id, key)| Ok((rows::conversation_id(&id)?, key))).collect()
+}
+
+/// The members of new conversations, and that somebody may be waiting there.
+pub(super) async fn join(
+    conn: &AsyncPgConnection,
+    new: &[(ConversationId, i64)],
+    grace_ms: i64,
+) -> Result<(), Fault> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let (mut keys, mut users) = (Vec::with_capacity(2 * new.len()), Vec::with_capacity(2 * new.len()));
+    for (conversation, key) in new {
+        if let ConversationId::Dm(low, high) = conversation {
+            keys.extend([*key, *key]);
+            users.extend([low.get(), high.get()]);
+        }
+    }
+    let all: Vec<i64> = new.iter().map(|(_, key)| *key).collect();
+    let (members, due) =
+        futures_util::join!(insert_members(conn, &keys, &users), insert_due(conn, grace_ms, grace_ms, &all));
+    members?;
+    due?;
+    Ok(())
+}
+
+/// Moves the heads of known conversations.
+pub(super) async fn move_heads(
+    conn: &AsyncPgConnection,
+    known: &Last,
+    keys: &HashMap<ConversationId, i64>,
+    grace_ms: i64,
+) -> Result<(), Fault> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let mut heads: Vec<_> =
+        known.iter().map(|(id, last)| Ok((key_of(keys, *id)?, last))).collect::<Result<_, Fault>>()?;
+    // The order in which everybody locks them.
+    heads.sort_unstable_by_key(|(key, _)| *key);
+    let all: Vec<i64> = heads.iter().map(|(key, _)| *key).collect();
+    let Heads { seqs, ats, logs, partitions, offsets } = Heads::new(heads.iter().map(|(_, last)| *last))?;
+    update_heads(conn, &all, &seqs, &ats, &logs, &partitions, &offsets, grace_ms, grace_ms).await?;
+    Ok(())
+}
+
+fn key_of(keys: &HashMap<ConversationId, i64>, conversation: ConversationId) -> Result<i64, Fault> {
+    keys.get(&conversation).copied().ok_or_else(|| Fault::refused("a conversation without a key"))
+}
+
+fn body(event: &Event) -> &MessageBody {
+    let RecordBody::Message(message) = &event.body;
+    message
+}
+
+/// Stores events.
+pub(super) async fn events(
+    conn: &AsyncPgConnection,
+    events: &[&Event],
+    keys: &HashMap<ConversationId, i64>,
+) -> Result<(), Fault> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let each = || events.iter();
+    let all: Vec<i64> = each().map(|event| key_of(keys, event.conversation)).collect::<Result<_, _>>()?;
+    let seqs: Vec<i64> = each().map(|event| event.seq.0).collect();
+    let logs: Vec<i32> = each().map(|event| event.position.log.0).collect();
+    let partitions: Vec<i32> =
+        each().map(|event| rows::slot(event.position.partition)).collect::<Result<_, _>>()?;
+    let offsets: Vec<i64> = each().map(|event| event.position.offset).collect();
+    let ids: Vec<Id> = each().map(|event| Id(event.id.0)).collect();
+    let client_ids: Vec<&str> = each().map(|event| event.client_id.as_str()).collect();
+    let senders: Vec<i64> = each().map(|event| event.from.get()).collect();
+    let contents: Vec<&str> = each().map(|event| body(event).content.as_str()).collect();
+    let data: Vec<Option<&str>> =
+        each().map(|event| body(event).data.as_ref().map(|data| data.as_str())).collect();
+    let replies: Vec<Option<Id>> = each().map(|event| body(event).reply_to.map(|id| Id(id.0))).collect();
+    let ats: Vec<i64> = each().map(|event| event.at.0).collect();
+    insert_events(
+        conn,
+        MESSAGE,
+        &all,
+        &seqs,
+        &logs,
+        &partitions,
+        &offsets,
+        &ids,
+        &client_ids,
+        &senders,
+        &contents,
+        &data,
+        &replies,
+        &ats,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps rejections for their senders.
+pub(super) async fn rejections(conn: &AsyncPgConnection, rejections: &[&Rejection]) -> Result<(), Fault> {
+    if rejections.is_empty() {
+        return Ok(());
+    }
+    let each = || rejections.iter();
+    let logs: Vec<i32> = each().map(|rejection| rejection.position.log.0).collect();
+    let partitions: Vec<i32> =
+        each().map(|rejection| rows::slot(rejection.position.partition)).collect::<Result<_, _>>()?;
+    let offsets: Vec<i64> = each().map(|rejection| rejection.position.offset).collect();
+    let names: Vec<String> = each().map(|rejection| rejection.conversation.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids: Vec<Id> = each().map(|rejection| Id(rejection.id.0)).collect();
+    let client_ids: Vec<&str> = each().map(|rejection| rejection.client_id.as_str()).collect();
+    let senders: Vec<i64> = each().map(|rejection| rejection.from.get()).collect();
+    let codes: Vec<&str> = each().map(|rejection| rejection.code.as_str()).collect();
+    insert_rejections(conn, &logs, &partitions, &offsets, &names, &ids, &client_ids, &senders, &codes)
+        .await?;
+    Ok(())
+}
+
+/// Keeps values that are no records.
+pub(super) async fn dead_letters(
+    conn: &AsyncPgConnection,
+    log: LogNumber,
+    letters: &[(Partition, DeadLetter)],
+) -> Result<(), Fault> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<i32> =
+        letters.iter().map(|(partition, _)| rows::slot(*partition)).collect::<Result<_, _>>()?;
+    let offsets: Vec<i64> = letters.iter().map(|(_, letter)| letter.offset).collect();
+    let reasons: Vec<&str> = letters.iter().map(|(_, letter)| letter.reason.as_str()).collect();
+    let values: Vec<&[u8]> = letters.iter().map(|(_, letter)| letter.value.as_ref()).collect();
+    insert_dead_letters(conn, log.0, &partitions, &offsets, &reasons, &values).await?;
+    Ok(())
+}
+
+statement!(
+    fn insert_conversations(
+        ids: &'a [&'a str],
+        seqs: &'a [i64],
+        ats: &'a [i64],
+        logs: &'a [i32],
+        partitions: &'a [i32],
+        offsets: &'a [i64],
+    ) -> (String, i64) =
+        "INSERT INTO conversations (id, last_seq, last_at, last_log, last_partition, last_offset)
+         SELECT * FROM unnest(?, ?, ?, ?, ?, ?)
+         RETURNING id, conversation_key"
+);
+
+statement!(
+    fn insert_members(keys: &'a [i64], users: &'a [i64]) =
+        "INSERT INTO members (conversation_key, user_id) SELECT * FROM unnest(?, ?)"
+);
+
+statement!(
+    fn insert_due(grace_ms: i64, same_grace_ms: i64, keys: &'a [i64]) = concat!(
+        "INSERT INTO notify_due (conversation_key, due_at, grace_ms)
+         SELECT new.conversation_key, (SELECT ", now_ms!(), ") + ?, ? FROM unnest(?) AS new(conversation_key)
+         ON CONFLICT (conversation_key) DO NOTHING"
+    )
+);
+
+statement!(
+    /// Rows are taken in the order of the arrays, and each is locked before `notify_due` is looked at.
+    fn update_heads(
+        keys: &'a [i64],
+        seqs: &'a [i64],
+        ats: &'a [i64],
+        logs: &'a [i32],
+        partitions: &'a [i32],
+        offsets: &'a [i64],
+        grace_ms: i64,
+        same_grace_ms: i64,
+    ) = concat!(
+        "WITH heads AS (
+             UPDATE conversations AS c
+             SET last_seq = h.seq, last_at = h.at, last_log = h.log, last_partition = h.slot,
+                 last_offset = h.log_offset
+             FROM unnest(?, ?, ?, ?, ?, ?) AS h(key, seq, at, log, slot, log_offset)
+             WHERE c.conversation_key = h.key
+             RETURNING c.conversation_key)
+         INSERT INTO notify_due (conversation_key, due_at, grace_ms)
+         SELECT heads.conversation_key, (SELECT ", now_ms!(), ") + ?, ? FROM heads
+         ON CONFLICT (conversation_key) DO NOTHING"
+    )
+);
+
+statement!(
+    fn insert_events(
+        kind: &'a str,
+        keys: &'a [i64],
+        seqs: &'a [i64],
+        logs: &'a [i32],
+        partitions: &'a [i32],
+        offsets: &'a [i64],
+        ids: &'a [Id],
+        client_ids: &'a [&'a str],
+        senders: &'a [i64],
+        contents: &'a [&'a str],
+        data: &'a [Option<&'a str>],
+        replies: &'a [Option<Id>],
+        ats: &'a [i64],
+    ) = concat!(
+        "INSERT INTO events (stored_at, kind, conversation_key, seq, log_number, partition, log_offset,
+                             message_id, client_id, sender_id, content, data, reply_to, at)
+         SELECT (SELECT ", now_ms!(), "), ?, new.*
+         FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS new"
+    )
+);
+
+statement!(
+    fn insert_rejections(
+        logs: &'a [i32],
+        partitions: &'a [i32],
+        offsets: &'a [i64],
+        conversations: &'a [&'a str],
+        ids: &'a [Id],
+        client_ids: &'a [&'a str],
+        senders: &'a [i64],
+        codes: &'a [&'a str],
+    ) = concat!(
+        "INSERT INTO rejections (stored_at, log_number, partition, log_offset, conversation, message_id,
+                                 client_id, sender_id, code)
+         SELECT (SELECT ", now_ms!(), "), new.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS new"
+    )
+);
+
+statement!(
+    fn insert_dead_letters(
+        log: i32,
+        partitions: &'a [i32],
+        offsets: &'a [i64],
+        reasons: &'a [&'a str],
+        values: &'a [&'a [u8]],
+    ) = concat!(
+        "INSERT INTO dead_letters (stored_at, log_number, partition, log_offset, reason, value)
+         SELECT (SELECT ", now_ms!(), "), ?, new.* FROM unnest(?, ?, ?, ?) AS new"
+    )
+);
