@@ -5,10 +5,10 @@ DATA ?= ./data
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-stack build test test-kafka39 check fmt lint bench soak reset clean
+.PHONY: help run run-stack build test test-kafka39 check fmt lint bench bench-compare soak reset clean
 
 help: ## what there is
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 run: build ## a whole server on http://localhost:3000; Ctrl-C ends it
 	@exec cargo run --quiet --release --locked --bin chatd -- all --data "$(DATA)" $(ARGS)
@@ -36,12 +36,15 @@ fmt: ## format the code
 lint: ## clippy, and shellcheck where it is installed
 	cargo clippy --locked --all-targets -- -D warnings
 	@if command -v shellcheck > /dev/null; then \
-	  shellcheck --external-sources --severity=warning scripts/bench scripts/build scripts/reset \
+	  shellcheck --external-sources --severity=warning scripts/bench scripts/bench-compare scripts/build scripts/reset \
 	    scripts/run-stack scripts/stack scripts/test scripts/check-docker .ci/run; \
 	else echo "shellcheck is not installed: scripts were not looked at"; fi
 
 bench: build ## latency, throughput and memory of a release server on a folder of its own
 	@scripts/bench $(ARGS)
+
+bench-compare: build ## the same beside the Node reference, on Kafka, PostgreSQL and Redis (NODE_REFERENCE=folder)
+	@NODE_REFERENCE="$(NODE_REFERENCE)" scripts/bench-compare $(ARGS)
 
 soak: ## the long runs: many schedules, and kill -9 twenty times (an hour or so; SIM_RUNS, KILLS)
 	@scripts/test --soak

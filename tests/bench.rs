@@ -5,11 +5,16 @@
 use std::time::Duration;
 
 use chatd::cli::bench::BenchError;
+use chatd::cli::bench::backlog::{self, Backlog};
 use chatd::cli::bench::client::{Client, ClientError, Incoming};
+use chatd::cli::bench::dialect::Dialect;
 use chatd::cli::bench::fleet::Crowd;
+use chatd::cli::bench::history::{self, History};
+use chatd::cli::bench::meter::Meter;
 use chatd::cli::bench::pairs::{self, Pairs};
 use chatd::cli::bench::plan::Plan;
 use chatd::cli::bench::report::Report;
+use chatd::cli::bench::sizes::Sizes;
 use chatd::cli::bench::{frame, idle, maximum};
 use chatd::domain::Secret;
 use serde_json::json;
@@ -19,7 +24,24 @@ mod stand_in;
 use stand_in::{Fault, SECRET};
 
 fn crowd(url: &str) -> Crowd {
-    Crowd { address: url.parse().unwrap(), secret: Secret::new(SECRET.to_owned()), users: 2, first_id: 11 }
+    Crowd {
+        address: url.parse().unwrap(),
+        dialect: Dialect::Chatd,
+        secret: Secret::new(SECRET.to_owned()),
+        users: 2,
+        first_id: 11,
+    }
+}
+
+fn pairs(url: &str, plan: Plan) -> Pairs {
+    Pairs {
+        crowd: crowd(url),
+        plan,
+        content: Sizes::exactly(120),
+        pid: None,
+        metrics: vec![],
+        meter: Meter::default(),
+    }
 }
 
 fn plan(rate: f64, window_ms: u64) -> Plan {
@@ -33,15 +55,14 @@ fn plan(rate: f64, window_ms: u64) -> Plan {
 
 /// 500 messages of two users within a second.
 async fn bench(fault: Fault) -> Report {
-    let url = stand_in::start(fault).await;
+    bench_as(fault, Dialect::Chatd).await
+}
+
+async fn bench_as(fault: Fault, dialect: Dialect) -> Report {
+    let url = stand_in::start_as(fault, dialect).await;
     let plan = Plan { warm_up: Duration::from_millis(200), ..plan(500.0, 800) };
-    let pairs = Pairs {
-        crowd: crowd(&url),
-        plan,
-        content_bytes: 120,
-        pid: Some(std::process::id()),
-        metrics: vec![],
-    };
+    let crowd = Crowd { dialect, ..crowd(&url) };
+    let pairs = Pairs { crowd, pid: Some(std::process::id()), ..pairs(&url, plan) };
     pairs::measure(&pairs).await.unwrap()
 }
 
@@ -65,6 +86,18 @@ async fn a_good_server_is_found_good() {
     assert!(report.delivered.p50_ms > 0.0 && report.delivered.max_ms < 800.0, "{report}");
     assert!(report.accepted_rate > 250.0 && report.accepted_rate < 750.0, "{report}");
     assert!(report.server.is_some_and(|server| server.rss_bytes > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_is_judged_as_well() {
+    let good = bench_as(Fault::None, Dialect::Reference).await;
+    assert!(good.clean, "{good}");
+    assert_eq!((good.counts["sent"], good.counts["accepted"], good.counts["copies"]), (500, 500, 500));
+    let found = async |fault| bench_as(fault, Dialect::Reference).await;
+    assert_counts(&found(Fault::Lose(100)).await, &[("lost", 5), ("two_seqs", 0)]);
+    assert_counts(&found(Fault::Duplicate(100)).await, &[("two_seqs", 5), ("lost", 0)]);
+    assert_counts(&found(Fault::Swap(101)).await, &[("sends_reordered", 4), ("lost", 0)]);
+    assert_counts(&found(Fault::Ignore(250)).await, &[("unanswered", 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +150,7 @@ async fn a_stall_counts_for_every_message_that_was_due_in_it() {
 async fn a_wrong_secret_and_an_absent_server_are_named() {
     let url = stand_in::start(Fault::None).await;
     let plan = plan(10.0, 1_000);
-    let mut pairs = Pairs { crowd: crowd(&url), plan, content_bytes: 1, pid: None, metrics: vec![] };
+    let mut pairs = pairs(&url, plan);
     pairs.crowd.secret = Secret::new("another".to_owned());
     let error = pairs::measure(&pairs).await.unwrap_err().to_string();
     assert!(error.contains("401") && error.contains("secret"), "{error}");
@@ -133,8 +166,10 @@ async fn idle_connections_are_weighed_at_each_stage() {
     let idle = idle::Idle {
         crowd: Crowd { users: 40, ..crowd(&url) },
         pid: std::process::id(),
-        payload_bytes: Some(16_384),
+        payload: Some(Sizes::exactly(16_384)),
         settle: Duration::from_millis(20),
+        hold: Duration::from_millis(20),
+        meter: Meter::default(),
     };
     let report = idle::measure(&idle).await.unwrap();
     assert!(report.clean && report.connections == 40, "{report}");
@@ -143,11 +178,39 @@ async fn idle_connections_are_weighed_at_each_stage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_counted_until_the_last_message() {
+    let url = stand_in::start(Fault::None).await;
+    let backlog =
+        |url: &str| Backlog { crowd: crowd(url), records: 300, rate: 1_000.0, content: Sizes::exactly(120) };
+    let mut has_piled_up = false;
+    let report = backlog::measure(&backlog(&url), || has_piled_up = true).await.unwrap();
+    assert!(report.clean && has_piled_up && report.records == 300, "{report}");
+    assert!(report.rate > 300.0 && report.counts["copies"] == 600, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_asked_for_and_their_rows_counted() {
+    let history = |address: &str, limit| History {
+        crowd: crowd(address),
+        connections: 2,
+        limit,
+        warm_up: Duration::ZERO,
+        window: Duration::from_millis(300),
+        meter: Meter::default(),
+    };
+    let url = stand_in::pages(3).await;
+    let report = history::measure(&history(&url, 3)).await.unwrap();
+    assert!(report.rate > 10.0 && report.latency.count > 3, "{report}");
+    let error = history::measure(&history(&url, 4)).await.unwrap_err().to_string();
+    assert!(error.contains("3 messages, not 4"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_search_stops_where_the_server_does() {
     // 400 messages of the first step are well, among the 440 of the second is the 840th in all.
     let url = stand_in::start(Fault::LoseEverywhere(840)).await;
     let plan = plan(400.0, 1_000);
-    let step = Pairs { crowd: crowd(&url), plan, content_bytes: 9, pid: None, metrics: vec![] };
+    let step = pairs(&url, plan);
     let search = maximum::Search { step, p99_ms_max: 900.0, rate_max: 440.0 };
     let mut steps = Vec::new();
     let best = maximum::search(&search, |step| steps.push((step.report.rate, step.good))).await.unwrap();

@@ -13,6 +13,9 @@ pub const FANOUT: &str = "fan-out";
 /// Alarms of this node's repair by scan.
 pub const REPAIR: &str = "repair";
 
+/// Alarms of this node's hearing: it cannot vouch for what it is told.
+pub const HEARING: &str = "redis";
+
 /// Alarms of the message log, as those who append to it find it.
 pub const LOG: &str = "log";
 /// Alarms of storage, as a small read a second finds it.

@@ -1,4 +1,4 @@
-//! Who is calling: ports. Adapters: `jwt`, `tickets`. Knows nothing of storage: whoever verifies a token
+//! Who is calling: ports. Adapters: `jwt`, `tickets`, `redis`. Knows nothing of storage: whoever verifies a token
 //! learns whom it names, and whether such a user exists is somebody else's question.
 
 use std::time::Duration;
@@ -7,6 +7,7 @@ use crate::domain::{Error, ErrorCode, Secret, Subject, Timestamp};
 
 pub mod credential;
 pub mod jwt;
+pub mod redis;
 pub mod tickets;
 
 /// How far the clocks of issuer and server may differ (protocol.md section 2).
@@ -14,6 +15,13 @@ pub const LEEWAY: Duration = Duration::from_secs(5);
 
 /// The largest token, in bytes (protocol.md section 1).
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// How long a ticket can be redeemed (protocol.md section 3).
+pub const TICKET_LIFE: Duration = Duration::from_secs(30);
+
+/// Tickets that a process issues within [`TICKET_LIFE`], four for each of a node's 25,000 sockets: about 30 MB at
+/// most.
+pub const TICKETS_MAX: usize = 100_000;
 
 /// Says whom a token names.
 ///
@@ -52,6 +60,13 @@ pub struct Claims {
     pub issued_at: Option<Timestamp>,
     /// `jti`: revocation of a single token names it.
     pub jti: Option<String>,
+}
+
+impl Claims {
+    /// How long a ticket of these claims lives from `now` on: it must not be accepted when its token would not be.
+    pub fn ticket_life(&self, now: Timestamp) -> Duration {
+        self.expires_at.map_or(TICKET_LIFE, |expiry| TICKET_LIFE.min(expiry.plus(LEEWAY).since(now)))
+    }
 }
 
 /// A ticket, told once to whom it was made for.

@@ -8,14 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::{Claims, LEEWAY, Ticket, TicketError, Tickets};
+use super::{Claims, TICKET_LIFE, TICKETS_MAX, Ticket, TicketError, Tickets};
 use crate::domain::{Secret, Timestamp};
-
-/// How long a ticket can be redeemed (protocol.md section 3).
-const LIFE: Duration = Duration::from_secs(30);
-
-/// Tickets that can be issued within [`LIFE`], four for each of a node's 25,000 sockets: about 30 MB at most.
-const TICKETS_MAX: usize = 100_000;
 
 /// Only the hash is kept: whoever reads the memory, or times a lookup, learns no ticket.
 type Hash = [u8; 32];
@@ -47,7 +41,7 @@ impl Default for MemoryTickets {
 #[async_trait::async_trait]
 impl Tickets for MemoryTickets {
     async fn issue(&self, claims: Claims) -> Result<Ticket, TicketError> {
-        let expires_in = life(&claims, Timestamp::now());
+        let expires_in = claims.ticket_life(Timestamp::now());
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         self.table().insert(hash(&text), claims, expires_in, Instant::now())?;
         Ok(Ticket { text: Secret::new(text), expires_in })
@@ -63,7 +57,7 @@ impl Tickets for MemoryTickets {
 struct Table {
     capacity: usize,
     live: HashMap<Hash, Entry>,
-    /// Every ticket issued within the last [`LIFE`], redeemed or not, the oldest first.
+    /// Every ticket issued within the last [`TICKET_LIFE`], redeemed or not, the oldest first.
     issued: VecDeque<(Instant, Hash)>,
 }
 
@@ -85,7 +79,8 @@ impl Table {
         life: Duration,
         now: Instant,
     ) -> Result<(), TicketError> {
-        while let Some((_, old)) = self.issued.pop_front_if(|(issued, _)| now.duration_since(*issued) >= LIFE)
+        while let Some((_, old)) =
+            self.issued.pop_front_if(|(issued, _)| now.duration_since(*issued) >= TICKET_LIFE)
         {
             self.live.remove(&old);
         }
@@ -100,11 +95,6 @@ impl Table {
     fn take(&mut self, hash: &Hash, now: Instant) -> Option<Claims> {
         self.live.remove(hash).filter(|entry| now < entry.deadline).map(|entry| entry.claims)
     }
-}
-
-/// A ticket must not be accepted when its token would not be.
-fn life(claims: &Claims, now: Timestamp) -> Duration {
-    claims.expires_at.map_or(LIFE, |expiry| LIFE.min(expiry.plus(LEEWAY).since(now)))
 }
 
 fn hash(text: &str) -> Hash {
@@ -146,7 +136,7 @@ mod tests {
     fn a_ticket_lives_thirty_seconds() {
         let (mut table, start) = (Table::new(9), Instant::now());
         for key in [1, 2] {
-            table.insert([key; 32], claims(None), life(&claims(None), Timestamp::now()), start).unwrap();
+            table.insert([key; 32], claims(None), claims(None).ticket_life(Timestamp::now()), start).unwrap();
         }
         assert!(table.take(&[1; 32], start + Duration::from_millis(29_999)).is_some());
         assert_eq!(table.take(&[2; 32], start + Duration::from_secs(30)), None);
@@ -155,7 +145,8 @@ mod tests {
     #[test]
     fn a_ticket_does_not_outlive_its_token() {
         let now = Timestamp(1_700_000_000_000);
-        let life_of = |seconds: i64| life(&claims(Some(Timestamp(now.0 + seconds * 1000))), now).as_secs();
+        let expiry = |seconds: i64| Some(Timestamp(now.0 + seconds * 1000));
+        let life_of = |seconds: i64| claims(expiry(seconds)).ticket_life(now).as_secs();
         assert_eq!([3600, 25, 10, 0, -4, -5, -60].map(life_of), [30, 30, 15, 5, 1, 0, 0]);
 
         let (mut table, start) = (Table::new(9), Instant::now());
@@ -170,7 +161,7 @@ mod tests {
     fn a_full_table_refuses_and_is_free_again_after_thirty_seconds() {
         let (mut table, start) = (Table::new(2), Instant::now());
         let insert = |table: &mut Table, key: u8, seconds: u64| {
-            table.insert([key; 32], claims(None), LIFE, start + Duration::from_secs(seconds))
+            table.insert([key; 32], claims(None), TICKET_LIFE, start + Duration::from_secs(seconds))
         };
         assert_eq!(insert(&mut table, 1, 0), Ok(()));
         assert_eq!(insert(&mut table, 2, 1), Ok(()));

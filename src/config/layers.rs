@@ -25,6 +25,7 @@ const WELL_KNOWN: &[(&str, &str)] = &[
     ("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
     ("KAFKA_SECURITY_PROTOCOL", "kafka.security_protocol"),
     ("PORT", "http.port"),
+    ("REDIS_CA_FILE", "redis.ca_file"),
     ("REDIS_URL", "redis.url"),
     ("RUST_LOG", "telemetry.filter"),
     ("SMTP_URL", "mail.smtp_url"),

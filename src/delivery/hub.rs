@@ -251,7 +251,8 @@ fn put_event(devices: Option<&Vec<Device>>, event: &Event, viewer: UserId) -> us
     devices.len()
 }
 
-fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
+/// Who is told of what happens in a conversation.
+pub fn members(conversation: ConversationId) -> impl Iterator<Item = UserId> {
     let pair = match conversation {
         ConversationId::Dm(low, high) => Some([low, high]),
         ConversationId::Group(_) => None,

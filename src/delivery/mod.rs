@@ -1,4 +1,4 @@
-//! Live events to the nodes that hold sockets: the port, and this node's hub. Adapters: `memory`.
+//! Live events to the nodes that hold sockets: the port, and this node's hub. Adapters: `memory`, `redis`.
 //!
 //! The owner of a partition publishes what it applied, in offset order, each publication naming where the one
 //! before ended (`prev`) and where it ends (`through`). A node that finds a hole, or hears nothing for 3 s,
@@ -8,6 +8,7 @@ pub mod frame;
 pub mod hub;
 pub mod mailbox;
 pub mod memory;
+pub mod redis;
 pub mod track;
 
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! Who is connected, and where: the port. Adapters: `memory`.
+//! Who is connected, and where: the port. Adapters: `memory`, `redis`.
 //!
 //! Presence is a hint for people and for the story in the terminal. Nothing of the promise rests on it: who
 //! is notified follows from what was confirmed.
 
 pub mod memory;
+pub mod redis;
 
 use async_trait::async_trait;
 

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::supervisor::Supervisor;
 use crate::app::App;
-use crate::app::health::{RECEIPTS, REPAIR};
+use crate::app::health::{HEARING, RECEIPTS, REPAIR};
 use crate::chat::{deliver, receipts};
 use crate::config::Config;
 use crate::domain::Error;
@@ -26,6 +26,8 @@ use crate::ws::upgrade::{Upgrades, upgrade};
 
 /// Receipts are flushed so often (architecture section 3).
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// What this node says while it cannot vouch for what it is told.
+const DOUBT: &str = "this node is not registered in Redis: live events are read from storage each second";
 /// Silent owners are looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A connection without a request is kept so long.
@@ -212,8 +214,18 @@ async fn repair(app: Arc<App>, stop: CancellationToken) {
         let all = tokio::select! {
             () = stop.cancelled() => return,
             () = app.hub.doubted() => true,
-            () = tokio::time::sleep(LOOK_EVERY) => app.hub.is_doubtful(),
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                // A doubt that lasts: each start begins with one.
+                let doubtful = app.hub.is_doubtful();
+                if doubtful {
+                    app.health.raise(HEARING, DOUBT);
+                }
+                doubtful
+            }
         };
+        if !app.hub.is_doubtful() {
+            app.health.clear(HEARING);
+        }
         let repaired = if all { deliver::repair(&app).await } else { repair_silent(&app).await };
         match repaired {
             Ok(()) => app.health.clear(REPAIR),

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chatd::cli::bench::dialect::Dialect;
 use chatd::domain::{ClientId, ConversationId, MessageId, UserId};
 use futures_util::{SinkExt, StreamExt};
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -44,6 +46,7 @@ pub enum Fault {
 
 struct Server {
     fault: Fault,
+    dialect: Dialect,
     state: Mutex<State>,
 }
 
@@ -57,9 +60,14 @@ struct State {
 
 /// Starts it on a free port; gives its URL.
 pub async fn start(fault: Fault) -> String {
+    start_as(fault, Dialect::Chatd).await
+}
+
+/// The same, with the protocol of the Node reference or chatd's.
+pub async fn start_as(fault: Fault, dialect: Dialect) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
-    let server = Arc::new(Server { fault, state: Mutex::default() });
+    let server = Arc::new(Server { fault, dialect, state: Mutex::default() });
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(Arc::clone(&server).serve(stream));
@@ -68,8 +76,35 @@ pub async fn start(fault: Fault) -> String {
     url
 }
 
-fn user_of(request: &Request) -> Option<UserId> {
-    let token = request.headers().get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?;
+/// Answers each request on a free port with a page of so many messages; gives its URL.
+pub async fn pages(rows: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let body = vec![r#"{"content":"x"}"#; rows].join(",");
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n[{body}]", body.len() + 2);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.unwrap_or(0) > 0 {
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        // Who has enough closes.
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+fn user_of(request: &Request, dialect: Dialect) -> Option<UserId> {
+    let token = match dialect {
+        Dialect::Chatd => request.headers().get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?,
+        Dialect::Reference => request.uri().query()?.strip_prefix("token=")?,
+    };
     let key = DecodingKey::from_secret(SECRET.as_bytes());
     let claims = jsonwebtoken::decode::<Value>(token, &key, &Validation::default()).ok()?.claims;
     UserId::new(claims["userId"].as_i64()?).ok().filter(|user| claims["name"] == format!("user{user}"))
@@ -82,14 +117,16 @@ impl Server {
         let mut user = None;
         #[allow(clippy::result_large_err)] // the callback's type is tungstenite's
         let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-            user = user_of(request);
+            user = user_of(request, self.dialect);
             let refusal = || Response::builder().status(401).body(Some("who is this".to_owned())).unwrap();
             user.map(|_| response).ok_or_else(refusal)
         };
         let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, check).await else { return };
         let user = user.unwrap();
         let (to_user, mut outgoing) = mpsc::channel(100_000);
-        to_user.try_send(text(json!({"type": "hello", "user": {"id": user}}))).unwrap();
+        if self.dialect == Dialect::Chatd {
+            to_user.try_send(text(json!({"type": "hello", "user": {"id": user}}))).unwrap();
+        }
         self.state.lock().unwrap().sockets.insert(user, to_user.clone());
         loop {
             tokio::select! {
@@ -141,8 +178,12 @@ impl Server {
             Fault::Stall(at, pause) if n == at => std::thread::sleep(pause),
             _ => {}
         }
-        let accepted =
-            json!({"type": "accepted", "client_id": client_id, "id": id, "conversation": conversation});
+        let accepted = match self.dialect {
+            Dialect::Chatd => {
+                json!({"type": "accepted", "client_id": client_id, "id": id, "conversation": conversation})
+            }
+            Dialect::Reference => json!({"type": "accepted", "client_id": client_id, "id": n}),
+        };
         // A socket may be closed by now: then nobody waits for it.
         let _ = answer.try_send(text(accepted));
         if matches!(self.fault, Fault::LoseEverywhere(every) if due(every)) {
@@ -152,12 +193,20 @@ impl Server {
         for _ in 0..copies {
             let seq = state.seqs.entry(conversation).or_insert(0);
             *seq += 1;
-            let message = json!({
+            let mut message = json!({
                 "type": "message", "conversation": conversation, "seq": *seq, "id": id,
                 "from": from, "to": to, "content": frame["content"], "at": "2026-01-01T00:00:00.000Z",
             });
+            if self.dialect == Dialect::Reference {
+                message = json!({
+                    "type": "message", "id": n, "from": from, "to": to, "content": frame["content"],
+                    "client_id": client_id, "at": 0,
+                });
+            }
             let message = text(message);
-            let _ = answer.try_send(message.clone());
+            if self.dialect == Dialect::Chatd {
+                let _ = answer.try_send(message.clone());
+            }
             state.deliver(to, message, self.fault, n);
         }
     }

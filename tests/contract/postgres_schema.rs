@@ -7,7 +7,7 @@ use chatd::domain::Secret;
 use chatd::storage::postgres::{Migrate, PostgresSettings};
 use tokio_postgres::NoTls;
 
-use crate::support::stack;
+use crate::stack::stack;
 
 /// A name that no other test has, for a schema that chatd makes; gone when dropped.
 pub struct Schema {

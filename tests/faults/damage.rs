@@ -17,8 +17,7 @@ use crate::process::assert_refused;
 use crate::support::{self, Log, Server, Setup};
 
 /// Three conversations, that is two or three partitions of six.
-const BRIEF: Pace =
-    Pace { pairs: 3, period: Duration::from_millis(10), window: usize::MAX, bytes: 100, first: 1 };
+const BRIEF: Pace = Pace { pairs: 3, period: Duration::from_millis(10), ..Pace::BUSY };
 
 /// Starts a server whose alarms are looked for in `/ready`.
 pub fn start(data: &Path) -> Server {

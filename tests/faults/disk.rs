@@ -14,7 +14,8 @@ use crate::process::{assert_refused, free_port, limit_file_size};
 use crate::support::{self, Log, Server, Setup};
 
 /// Larger messages, so that a small disk fills up soon.
-const LARGE: Pace = Pace { pairs: 5, period: Duration::from_millis(50), window: 16, bytes: 2_000, first: 1 };
+const LARGE: Pace =
+    Pace { pairs: 5, period: Duration::from_millis(50), window: 16, bytes: 2_000, ..Pace::BUSY };
 
 /// A write beyond the limit is an error, as on a full disk, and not the end of the process.
 const LIMITABLE: &[&str] = &["/bin/sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""];

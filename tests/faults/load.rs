@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use crate::history;
 use crate::judge::{self, Seen, Trace};
 use crate::person::Person;
-use crate::support;
 
 /// Everything that is waited for comes within this, also in a debug build on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,19 +29,43 @@ pub struct Pace {
     pub bytes: usize,
     /// The first person's id; the others follow.
     pub first: i64,
+    /// Whether the first of each pair has a second device, which writes too.
+    pub second_devices: bool,
 }
 
 impl Pace {
     /// 20 people, some 300 messages a second, and none waits for another's answer.
-    pub const BUSY: Self =
-        Self { pairs: 10, period: Duration::from_millis(66), window: usize::MAX, bytes: 100, first: 1 };
+    pub const BUSY: Self = Self {
+        pairs: 10,
+        period: Duration::from_millis(66),
+        window: usize::MAX,
+        bytes: 100,
+        first: 1,
+        second_devices: false,
+    };
+
+    /// Two people, by the number of their pair.
+    fn pair(&self, pair: u32) -> (UserId, UserId) {
+        let first = self.first + 2 * i64::from(pair);
+        (UserId::new(first).unwrap(), UserId::new(first + 1).unwrap())
+    }
+
+    /// Everybody's devices: whose, the how many-th of them, and who is written to.
+    fn devices(&self) -> Vec<(UserId, u32, UserId)> {
+        let of_pair = |pair| {
+            let (one, other) = self.pair(pair);
+            let second = self.second_devices.then_some((one, 1, other));
+            [(one, 0, other), (other, 0, one)].into_iter().chain(second)
+        };
+        (0..self.pairs).flat_map(of_pair).collect()
+    }
 }
 
 /// What everybody shares.
 pub struct World {
     pub pace: Pace,
-    /// Where the server is.
-    pub address: String,
+    /// Where the servers are.
+    addresses: Mutex<Vec<String>>,
     /// Grows with each server.
     epoch: AtomicU32,
     /// No new messages.
@@ -56,6 +79,12 @@ pub struct World {
 #[derive(Default)]
 pub struct Record {
     pub trace: Trace,
+    /// When each thing of the trace was seen.
+    pub at: Vec<Instant>,
+    /// When each message without an answer was sent last.
+    asked: HashMap<MessageId, Instant>,
+    /// The longest that a message waited for its answer on a socket that stayed.
+    pub slowest_answer: Duration,
     pub checker: Checker,
     /// The content of each message, by its id.
     contents: HashMap<MessageId, String>,
@@ -85,17 +114,16 @@ pub struct Farewell {
 }
 
 impl World {
-    fn new(pace: Pace, address: &str) -> Self {
+    fn new(pace: Pace, addresses: &[&str]) -> Self {
         let mut record = Record::default();
-        for pair in 0..pace.pairs {
-            let (one, other) = Self::pair(&pace, pair);
-            let conversation = ConversationId::dm(one, other).unwrap();
-            record.trace.watchers.extend([one, other].map(|user| (device(user), conversation)));
+        for (user, nth, peer) in pace.devices() {
+            let conversation = ConversationId::dm(user, peer).unwrap();
+            record.trace.watchers.push((device(user, nth), conversation));
         }
         record.checker = judge::checker(&record.trace.watchers);
         Self {
             pace,
-            address: address.to_owned(),
+            addresses: Mutex::new(addresses.iter().map(|&address| address.to_owned()).collect()),
             epoch: AtomicU32::new(0),
             quiet: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -103,9 +131,15 @@ impl World {
         }
     }
 
-    fn pair(pace: &Pace, pair: u32) -> (UserId, UserId) {
-        let first = pace.first + 2 * i64::from(pair);
-        (UserId::new(first).unwrap(), UserId::new(first + 1).unwrap())
+    /// Where to try next: the servers in turn.
+    pub fn address(&self, turn: usize) -> String {
+        let addresses = self.addresses.lock().unwrap();
+        addresses[turn % addresses.len()].clone()
+    }
+
+    /// One of several servers is somewhere else now.
+    pub fn found_at(&self, place: usize, address: &str) {
+        address.clone_into(&mut self.addresses.lock().unwrap()[place]);
     }
 
     /// The server has gone, and another will listen at the same address; its epoch.
@@ -169,11 +203,21 @@ impl World {
 impl Record {
     /// Writes down what was seen.
     pub fn see(&mut self, seen: Seen) {
+        let now = Instant::now();
         if let Seen::Accepted(id, _) | Seen::Rejected(id) = &seen {
             self.answered.insert(*id);
         }
+        match &seen {
+            Seen::Sent(_, _, id) => drop(self.asked.insert(*id, now)),
+            Seen::Accepted(id, _) | Seen::Failed(id) => {
+                let waited = self.asked.remove(id).map_or(Duration::ZERO, |asked| now - asked);
+                self.slowest_answer = self.slowest_answer.max(waited);
+            }
+            _ => {}
+        }
         judge::tell(&mut self.checker, &seen);
         self.trace.seen.push(seen);
+        self.at.push(now);
     }
 
     /// The first of what was wrong, which is enough to read.
@@ -192,9 +236,9 @@ impl Record {
     }
 }
 
-/// Everybody's one device is numbered as its person.
-pub fn device(user: UserId) -> Device {
-    Device(u32::try_from(user.get()).unwrap())
+/// Everybody's first device is numbered as its person.
+pub fn device(user: UserId, nth: u32) -> Device {
+    Device(u32::try_from(user.get()).unwrap() + nth * 100_000)
 }
 
 /// People at work.
@@ -206,18 +250,21 @@ pub struct Load {
 impl Load {
     /// Makes everybody known, as only somebody who is can be written to, and lets them begin.
     pub async fn start(pace: Pace, address: &str) -> Self {
-        for user in pace.first..pace.first + 2 * i64::from(pace.pairs) {
-            assert_eq!(history::get(address, "/v1/me", user).await.0, 200);
-        }
-        let world = Arc::new(World::new(pace, address));
+        Self::among(pace, &[address]).await
+    }
+
+    /// The same among several servers, over which people spread.
+    pub async fn among(pace: Pace, addresses: &[&str]) -> Self {
+        let world = Arc::new(World::new(pace, addresses));
         let mut people = JoinSet::new();
-        for pair in 0..pace.pairs {
-            let (one, other) = World::pair(&pace, pair);
-            for (user, peer) in [(one, other), (other, one)] {
-                let begins = pace.period * u32::try_from(user.get() % 20).unwrap() / 20;
-                let person = Person::new(user, peer, support::token(user.get()), begins);
-                people.spawn(person.live(Arc::clone(&world)));
-            }
+        let devices = pace.devices();
+        for (user, ..) in devices.iter().filter(|(_, nth, _)| *nth == 0) {
+            assert_eq!(history::get(addresses[0], "/v1/me", user.get()).await.0, 200);
+        }
+        for (place, (user, nth, peer)) in devices.into_iter().enumerate() {
+            let begins = pace.period * u32::try_from(place % 20).unwrap() / 20;
+            let person = Person::new(user, nth, peer, begins);
+            people.spawn(person.live(Arc::clone(&world)));
         }
         Self { world, people }
     }

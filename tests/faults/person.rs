@@ -1,4 +1,4 @@
-//! One person with one device: keeps a socket open, resumes with the cursor, sends again in the old order what
+//! One person at one device: keeps a socket open, resumes with the cursor, sends again in the old order what
 //! has no answer, and writes down everything.
 
 use std::collections::VecDeque;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::history;
 use crate::judge::Seen;
 use crate::load::{Farewell, World, device};
+use crate::support;
 
 /// The pause before another try to connect.
 const RECONNECT: Duration = Duration::from_millis(20);
@@ -35,6 +36,8 @@ struct Pending {
 pub struct Person {
     user: UserId,
     device: Device,
+    /// What the server knows the device as, and what its messages' ids begin with.
+    name: String,
     conversation: ConversationId,
     peer: UserId,
     token: String,
@@ -43,6 +46,8 @@ pub struct Person {
     cursor: Option<String>,
     next_at: Instant,
     retry_at: Option<Instant>,
+    /// Which server is tried next.
+    turn: usize,
 }
 
 /// What the reading half of a socket found.
@@ -61,18 +66,21 @@ struct Socket {
 
 impl Person {
     /// Somebody who begins a while after the others, so that not all write at the same moment.
-    pub fn new(user: UserId, peer: UserId, token: String, begins: Duration) -> Self {
+    pub fn new(user: UserId, nth: u32, peer: UserId, begins: Duration) -> Self {
         Self {
             user,
-            device: device(user),
+            device: device(user, nth),
+            name: format!("d{nth}"),
             conversation: ConversationId::dm(user, peer).unwrap(),
             peer,
-            token,
+            token: support::token(user.get()),
             written: 0,
             pending: VecDeque::new(),
             cursor: None,
             next_at: Instant::now() + begins,
             retry_at: None,
+            // Pairs and devices of one person are on different servers where there are several.
+            turn: usize::try_from(user.get()).unwrap() + nth as usize,
         }
     }
 
@@ -81,7 +89,8 @@ impl Person {
         while !world.is_over() {
             let epoch = world.epoch();
             let bearer = format!("Bearer {}", self.token);
-            let url = format!("ws://{}/ws?device=one", world.address);
+            let url = format!("ws://{}/ws?device={}", world.address(self.turn), self.name);
+            self.turn += 1;
             match Client::connect(&url, &[("Authorization", &bearer)]).await {
                 // Else nobody knows which of two servers this is.
                 Ok(client) if epoch == world.epoch() => self.talk(&world, client, epoch).await,
@@ -190,8 +199,8 @@ impl Person {
     /// A new message, unless all is to be quiet.
     async fn write(&mut self, world: &World, socket: &mut Socket) -> std::io::Result<()> {
         self.next_at = self.next_at.max(Instant::now() - world.pace.period) + world.pace.period;
-        let client_id = format!("m{}", self.written + 1);
-        let mut content = format!("{} of {} ", self.written + 1, self.user);
+        let client_id = format!("{}.{}", self.name, self.written + 1);
+        let mut content = format!("{} of {} on {} ", self.written + 1, self.user, self.name);
         content.extend(std::iter::repeat_n('.', world.pace.bytes.saturating_sub(content.len())));
         // A letter at the end shows that nothing is cut off.
         content.push('x');

@@ -16,14 +16,17 @@ const TECHNOLOGIES: &[(&[&str], &[&str])] = &[
     (&["actix_web", "actix_server", "actix_cors"], &["src/http/", "src/ws/", "src/roles/"]),
     // The bench opens sockets with the same handshake.
     (&["actix_http"], &["src/http/", "src/ws/", "src/cli/bench/"]),
+    (&["kafka_protocol", "rsasl"], &["src/pipeline/kafka/"]),
     (&["mail_send", "smtp_proto"], &["src/notify/"]),
+    (&["fred"], &["src/redis/"]),
     (&["jsonwebtoken"], &["src/auth/", "src/cli/"]),
     (&["clap", "clap_complete"], &["src/cli/"]),
     (&["toml", "dotenvy"], &["src/config/"]),
     (&["std::env"], &["src/config/", "src/cli/"]),
     (
         &["tokio::spawn", "task::spawn", "rt::spawn", "task::spawn_local"],
-        &["src/roles/", "src/ws/", "src/app/"],
+        // An adapter that owns a connection owns its task.
+        &["src/roles/", "src/ws/", "src/app/", "src/pipeline/kafka/", "src/redis/", "src/storage/postgres/"],
     ),
 ];
 

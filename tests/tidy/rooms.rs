@@ -11,6 +11,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("auth", &["domain"]),
     ("presence", &["domain"]),
+    // What the adapters of one technology share: not a port, and named by them alone.
+    ("redis", &["domain"]),
     ("pipeline", &["domain"]),
     // The books name the log and its records.
     ("storage", &["domain", "pipeline"]),
@@ -33,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "notify",
             "pipeline",
             "presence",
+            "redis",
             "storage",
             "telemetry",
         ],
@@ -60,18 +63,22 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The files of one technology behind a port, with what they may name beside the port and `domain`.
 const ADAPTERS: &[(&[&str], &[&str])] = &[
     (&["auth", "jwt"], &[]),
+    (&["auth", "redis"], &["redis"]),
     (&["auth", "tickets"], &[]),
     (&["delivery", "memory"], &["storage"]),
+    (&["delivery", "redis"], &["redis", "storage"]),
     (&["notify", "capture"], &[]),
     (&["notify", "smtp"], &[]),
     (&["pipeline", "embedded"], &[]),
+    (&["pipeline", "kafka"], &[]),
     (&["presence", "memory"], &[]),
+    (&["presence", "redis"], &["redis"]),
     (&["storage", "postgres"], &["pipeline"]),
     (&["storage", "sqlite"], &["pipeline"]),
 ];
 
 /// Where adapters are named.
-const BUILDERS: [&str; 2] = ["src/app/build.rs", "src/app/open.rs"];
+const BUILDERS: [&str; 3] = ["src/app/backends.rs", "src/app/build.rs", "src/app/open.rs"];
 
 /// Rooms name only those that the table allows.
 pub fn directions(tree: &Tree) -> Vec<String> {
@@ -161,6 +168,8 @@ mod tests {
             ("src/ws/mod.rs", "use super::storage::Storage;"),
             ("src/storage/sqlite/users.rs", "use crate::config::Database;"),
             ("src/delivery/memory.rs", "use crate::presence::Presence;"),
+            ("src/delivery/mod.rs", "use crate::redis::Redis;"),
+            ("src/redis/node.rs", "use crate::delivery::Hub;"),
             ("src/main.rs", "chatd::roles::all()"),
             ("src/attic/mod.rs", ""),
         ] {

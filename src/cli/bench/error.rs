@@ -50,6 +50,17 @@ pub enum BenchError {
     /// `/metrics` cannot be read.
     #[error("/metrics cannot be read: {0}")]
     Scrape(std::io::Error),
+    /// A service whose counters were to be read.
+    #[error("the counters of {name} cannot be read: {reason}")]
+    Service {
+        /// Which.
+        name: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The server did not answer a request as it should.
+    #[error("GET /messages: {0}")]
+    Request(String),
     /// The runtime or a thread could not be started.
     #[error("no runtime: {0}")]
     Runtime(#[from] std::io::Error),

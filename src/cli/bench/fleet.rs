@@ -12,12 +12,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::client::{Address, Client, ClientError};
+use super::dialect::Dialect;
 use super::error::BenchError;
 use super::frame::{self, FrameReader};
 use super::load::{Load, Partner};
 use super::plan::{Pacer, Plan};
 use super::protocol::{self, Outbound};
-use crate::domain::{ClientId, ConversationId, Secret, UserId};
+use super::sizes::Contents;
+use crate::domain::{ClientId, Secret, UserId};
 
 /// Handshakes under way at once.
 const CONNECTING_MAX: usize = 64;
@@ -29,6 +31,8 @@ const READY_MAX: Duration = Duration::from_secs(30);
 const LAST_PING: Duration = Duration::from_millis(1_200);
 /// How long the server has to answer the close frames.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// What the Node reference gets to write down who is connected, once all sockets are open.
+const REGISTERING: Duration = Duration::from_secs(1);
 /// How often waits look whether they are over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -37,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Crowd {
     /// The server.
     pub address: Address,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// What tokens are signed with.
     pub secret: Secret<String>,
     /// An even number of users: the first writes to the second and back, and so on.
@@ -71,18 +77,17 @@ impl Crowd {
         };
         (0..self.users)
             .map(|index| {
-                let (user, to) = (user(index)?, user(index ^ 1)?);
-                let conversation =
-                    ConversationId::dm(user, to).map_err(|error| BenchError::Argument(error.to_string()))?;
-                Ok(Partner { user, to, conversation, conversation_text: conversation.to_string() })
+                let partner = self.dialect.partner(user(index)?, user(index ^ 1)?);
+                partner.map_err(|error| BenchError::Argument(error.to_string()))
             })
             .collect()
     }
 
     async fn connect(&self, partner: &Partner) -> Result<Client, BenchError> {
         let token = protocol::token(partner.user, &self.secret)?;
-        let bearer = format!("Bearer {}", token.expose());
-        Client::open(&self.address, &[("Authorization", &bearer)]).await.map_err(|source| {
+        let (address, header) = self.dialect.greet(&self.address, &token);
+        let headers: Vec<_> = header.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Client::open(&address, &headers).await.map_err(|source| {
             let hint = match &source {
                 ClientError::Io(error) if error.raw_os_error() == Some(24) => "; raise `ulimit -n`",
                 ClientError::Refused { status: 401, .. } => "; is the secret the server's?",
@@ -97,7 +102,7 @@ impl Fleet {
     /// Opens a socket for each user and waits until all of them may send.
     pub(super) async fn connect(crowd: &Crowd, plan: Plan) -> Result<Self, BenchError> {
         let partners = crowd.partners()?;
-        let load = Rc::new(RefCell::new(Load::new(plan, &partners)));
+        let load = Rc::new(RefCell::new(Load::new(crowd.dialect, plan, &partners)));
         let clients: Vec<(Partner, Client)> = stream::iter(partners)
             .map(|partner| async {
                 let client = crowd.connect(&partner).await?;
@@ -113,7 +118,11 @@ impl Fleet {
             readers.push(read(index, Rc::clone(&sockets), Rc::clone(&load), half, frames).boxed_local());
         }
         let mut fleet = Self { sockets, load, readers };
-        fleet.wait_until_ready().await?;
+        match crowd.dialect {
+            Dialect::Chatd => fleet.wait_until_ready().await?,
+            // It says nothing when it has registered a socket.
+            Dialect::Reference => fleet.while_reading(tokio::time::sleep(REGISTERING)).await,
+        }
         Ok(fleet)
     }
 
@@ -154,23 +163,30 @@ impl Fleet {
     pub(super) async fn drive<T, F>(
         &mut self,
         plan: Plan,
-        content: &str,
+        contents: &Contents,
         beside: impl FnOnce(Instant, Rc<RefCell<Load>>) -> F,
     ) -> Result<T, BenchError>
     where
         F: Future<Output = Result<T, BenchError>>,
     {
         let start = Instant::now() + LOOK;
-        self.load.borrow_mut().begin(start);
+        self.load.borrow_mut().begin(plan, start);
         let beside = beside(start, Rc::clone(&self.load));
         let (sockets, load) = (Rc::clone(&self.sockets), Rc::clone(&self.load));
         let (sent, result) = self
-            .while_reading(async { join(send_all(plan, content, start, &sockets, &load), beside).await })
+            .while_reading(async { join(send_all(plan, contents, start, &sockets, &load), beside).await })
             .await;
         sent?;
-        let load = Rc::clone(&self.load);
-        self.while_reading(wait_for(move || load.borrow().checker.is_settled(), plan.stragglers_max)).await;
+        self.wait_for(|load| load.checker.is_settled(), plan.stragglers_max).await;
         result
+    }
+
+    /// Waits until what came so far is enough, or `longest` has passed; tells whether it is.
+    pub(super) async fn wait_for(&mut self, enough: impl Fn(&Load) -> bool, longest: Duration) -> bool {
+        let load = Rc::clone(&self.load);
+        let done = || enough(&load.borrow());
+        self.while_reading(wait_for(done, longest)).await;
+        enough(&load.borrow())
     }
 
     /// Waits for the server's last pings, whose pongs confirm what was delivered, so that the next run does
@@ -283,7 +299,7 @@ fn take_all(
 /// The open loop. Users take turns, so that each conversation has messages in both directions.
 async fn send_all(
     plan: Plan,
-    content: &str,
+    contents: &Contents,
     start: Instant,
     sockets: &[Socket],
     load: &RefCell<Load>,
@@ -303,6 +319,7 @@ async fn send_all(
                 Ok(client_id) if socket.open.get() => {
                     let to = socket.partner.to;
                     load.borrow_mut().sent(index, &socket.partner, &client_id, plan.due(next));
+                    let content = contents.of(next);
                     let frame = Outbound::Send { client_id: client_id.as_str(), to, content };
                     socket.push_json(&frame, &mut scratch);
                     waiting.push(index);

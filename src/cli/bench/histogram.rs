@@ -32,6 +32,13 @@ impl Histogram {
         self.max_us = self.max_us.max(us);
     }
 
+    /// Counts what another one has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, theirs)| *own += theirs);
+        self.total += other.total;
+        self.max_us = self.max_us.max(other.max_us);
+    }
+
     /// How many durations were counted.
     pub fn total(&self) -> u64 {
         self.total
@@ -95,6 +102,14 @@ mod tests {
         }
         assert_eq!(histogram.max(), Duration::from_secs(1));
         assert_eq!(histogram.quantile(1.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn two_histograms_are_one() {
+        let mut both = of(1..=500);
+        both.add(&of(501..=1_000));
+        assert_eq!((both.total(), both.quantile(0.5)), (1_000, of(1..=1_000).quantile(0.5)));
+        assert_eq!(both.max(), Duration::from_millis(1));
     }
 
     #[test]

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::error::BenchError;
 use super::fleet::{Crowd, Fleet};
+use super::meter::{Meter, Uses};
 use super::plan::Plan;
 use super::process;
 use super::report::mebibytes;
+use super::sizes::Sizes;
 
 /// Each socket's one message goes out at this rate: slowly enough that memory is a socket's, not a queue's.
 const RATE: f64 = 500.0;
@@ -25,13 +27,17 @@ pub struct Idle {
     /// The server's process.
     pub pid: u32,
     /// Bytes of content that each one sends once and gets once.
-    pub payload_bytes: Option<usize>,
+    pub payload: Option<Sizes>,
     /// How long the server has to come to rest before memory is looked at.
     pub settle: Duration,
+    /// How long the idle sockets are then held, to see what they cost.
+    pub hold: Duration,
+    /// What to look at meanwhile.
+    pub meter: Meter,
 }
 
 /// Resident memory of the server at each stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct IdleReport {
     /// Sockets that were open.
     pub connections: u32,
@@ -43,6 +49,8 @@ pub struct IdleReport {
     pub rss_bytes_worked: Option<u64>,
     /// After all are closed.
     pub rss_bytes_closed: u64,
+    /// What holding them cost, a unit being a second.
+    pub uses: Option<Uses>,
     /// Whether each message arrived.
     pub clean: bool,
 }
@@ -56,12 +64,10 @@ pub async fn measure(idle: &Idle) -> Result<IdleReport, BenchError> {
     let mut fleet = Fleet::connect(&idle.crowd, plan).await?;
     fleet.while_reading(tokio::time::sleep(idle.settle)).await;
     let rss_bytes_open = rss()?;
+    let uses = if idle.hold.is_zero() { None } else { Some(hold(idle, &mut fleet).await?) };
     let mut rss_bytes_worked = None;
-    if let Some(bytes) = idle.payload_bytes {
-        if !(1..=16_384).contains(&bytes) {
-            return Err(BenchError::Argument("a content has 1 to 16,384 bytes".to_owned()));
-        }
-        fleet.drive(plan, &"x".repeat(bytes), |_, _| async { Ok(()) }).await?;
+    if let Some(payload) = idle.payload {
+        fleet.drive(plan, &payload.contents(), |_, _| async { Ok(()) }).await?;
         fleet.while_reading(tokio::time::sleep(idle.settle)).await;
         rss_bytes_worked = Some(rss()?);
     }
@@ -79,8 +85,16 @@ pub async fn measure(idle: &Idle) -> Result<IdleReport, BenchError> {
         rss_bytes_open,
         rss_bytes_worked,
         rss_bytes_closed,
+        uses,
         clean,
     })
+}
+
+async fn hold(idle: &Idle, fleet: &mut Fleet) -> Result<Uses, BenchError> {
+    let before = idle.meter.read().await?;
+    fleet.while_reading(tokio::time::sleep(idle.hold)).await;
+    let after = idle.meter.read().await?;
+    Ok(after.since(&before, idle.hold.as_secs_f64()))
 }
 
 impl IdleReport {
@@ -101,6 +115,9 @@ impl fmt::Display for IdleReport {
         line("idle  ", self.rss_bytes_open)?;
         self.rss_bytes_worked.into_iter().try_for_each(|bytes| line("worked", bytes))?;
         line("closed", self.rss_bytes_closed)?;
+        if let Some(uses) = &self.uses {
+            writeln!(f, "held for {:.0} s; each second:\n{uses}", uses.units)?;
+        }
         write!(f, "{}", if self.clean { "nothing lost" } else { "messages were lost, refused or cut off" })
     }
 }

@@ -4,26 +4,34 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::checker::{Checker, Device};
+use super::dialect::Dialect;
 use super::histogram::Histogram;
 use super::plan::Plan;
 use super::protocol::{Inbound, Outbound};
-use crate::domain::{ClientId, ConversationId, MessageId, UserId};
+use super::reference;
+use crate::domain::{ClientId, ConversationId, MessageId, Seq, UserId};
 
 /// A user of the driver and the one it writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Partner {
     pub user: UserId,
     pub to: UserId,
-    pub conversation: ConversationId,
-    /// The same as text, to compare frames with.
-    pub conversation_text: String,
+    /// Where the user's own messages belong.
+    pub outgoing: ConversationId,
+    /// Where the other one's belong; the same, unless the server orders each direction by itself.
+    pub incoming: ConversationId,
+    /// That as text, to compare frames with.
+    pub incoming_text: String,
 }
 
 /// Latencies, counts and the checker of one run.
 #[derive(Debug)]
 pub(super) struct Load {
+    dialect: Dialect,
     plan: Plan,
     start: Instant,
+    /// How many messages each socket got, where the server does not number them.
+    arrivals: Vec<i64>,
     /// When each message was due, by its place in the checker.
     due: Vec<Duration>,
     pub checker: Checker,
@@ -32,6 +40,8 @@ pub(super) struct Load {
     /// How late the driver itself was.
     pub lag: Histogram,
     pub counts: Counts,
+    /// When the first and the latest copy reached a recipient.
+    pub delivering: Option<(Instant, Instant)>,
     /// Errors and rejections by code.
     pub errors: BTreeMap<String, u64>,
     /// Sockets that the server closed, by close code.
@@ -57,20 +67,23 @@ pub(super) struct Counts {
 }
 
 impl Load {
-    pub(super) fn new(plan: Plan, partners: &[Partner]) -> Self {
+    pub(super) fn new(dialect: Dialect, plan: Plan, partners: &[Partner]) -> Self {
         let mut checker = Checker::default();
         for (device, partner) in (0..).zip(partners) {
-            checker.watch(Device(device), partner.conversation);
+            checker.watch(Device(device), partner.incoming);
         }
         Self {
+            dialect,
             plan,
             start: Instant::now(),
+            arrivals: vec![0; partners.len()],
             due: Vec::new(),
             checker,
             accepted: Histogram::default(),
             delivered: Histogram::default(),
             lag: Histogram::default(),
             counts: Counts::default(),
+            delivering: None,
             errors: BTreeMap::new(),
             closed: BTreeMap::new(),
             trouble: None,
@@ -78,14 +91,21 @@ impl Load {
     }
 
     /// The plan begins now, or soon.
-    pub(super) fn begin(&mut self, start: Instant) {
+    pub(super) fn begin(&mut self, plan: Plan, start: Instant) {
+        self.plan = plan;
         self.start = start;
+    }
+
+    /// The place of the next message among those that a socket gets.
+    pub(super) fn next_arrival(&mut self, socket: usize) -> i64 {
+        self.arrivals[socket] += 1;
+        self.arrivals[socket]
     }
 
     /// A message that was due at `due` is sent.
     pub(super) fn sent(&mut self, socket: usize, partner: &Partner, client_id: &ClientId, due: Duration) {
-        let id = MessageId::derive(partner.conversation, partner.user, client_id);
-        let place = self.checker.sent(device(socket), partner.conversation, id);
+        let id = MessageId::derive(partner.outgoing, partner.user, client_id);
+        let place = self.checker.sent(device(socket), partner.outgoing, id);
         if place == self.due.len() {
             self.due.push(due);
         }
@@ -102,6 +122,10 @@ impl Load {
         payload: &[u8],
         now: Instant,
     ) -> Option<Outbound<'static>> {
+        if self.dialect == Dialect::Reference {
+            reference::take(self, socket, partner, payload, now);
+            return None;
+        }
         let Some(frame) = Inbound::read(payload) else {
             self.counts.unreadable += 1;
             return None;
@@ -109,8 +133,14 @@ impl Load {
         match frame.kind {
             "hello" => return Some(Outbound::Resume),
             "resumed" => self.counts.ready += 1,
-            "accepted" => self.take_accepted(&frame, now),
-            "message" => self.take_message(socket, partner, &frame, now),
+            "accepted" => match frame.id {
+                Some(id) => self.take_accepted(id, frame.seq, now),
+                None => self.counts.unreadable += 1,
+            },
+            "message" => match conversation(&frame, partner).zip(frame.seq).zip(frame.id) {
+                Some(((conversation, seq), id)) => self.take_message(socket, (conversation, seq, id), now),
+                None => self.counts.unreadable += 1,
+            },
             "edited" | "deleted" | "withheld" | "group" | "member" => {
                 if let Some((conversation, seq)) = conversation(&frame, partner).zip(frame.seq) {
                     self.checker.event(device(socket), conversation, seq);
@@ -130,7 +160,7 @@ impl Load {
             "error" => {
                 self.note_error(frame.code());
                 if let Some(client_id) = frame.client_id.and_then(|text| ClientId::new(text).ok()) {
-                    let id = MessageId::derive(partner.conversation, partner.user, &client_id);
+                    let id = MessageId::derive(partner.outgoing, partner.user, &client_id);
                     self.checker.failed(id);
                 }
             }
@@ -146,29 +176,26 @@ impl Load {
         self.trouble.get_or_insert_with(|| format!("socket closed with {code} {reason}"));
     }
 
-    fn take_accepted(&mut self, frame: &Inbound<'_>, now: Instant) {
-        let Some(id) = frame.id else {
-            self.counts.unreadable += 1;
-            return;
-        };
-        let Some(place) = self.checker.accepted(id, frame.seq) else { return };
+    pub(super) fn take_accepted(&mut self, id: MessageId, seq: Option<Seq>, now: Instant) {
+        let Some(place) = self.checker.accepted(id, seq) else { return };
         self.counts.accepted += 1;
         if let Some(latency) = self.latency(place, now) {
             self.accepted.record(latency);
         }
     }
 
-    fn take_message(&mut self, socket: usize, partner: &Partner, frame: &Inbound<'_>, now: Instant) {
-        let place = conversation(frame, partner).zip(frame.seq).zip(frame.id);
-        let Some(((conversation, seq), id)) = place else {
-            self.counts.unreadable += 1;
-            return;
-        };
+    pub(super) fn take_message(
+        &mut self,
+        socket: usize,
+        (conversation, seq, id): (ConversationId, Seq, MessageId),
+        now: Instant,
+    ) {
         let Some(place) = self.checker.delivered(device(socket), conversation, seq, id) else { return };
         self.counts.copies += 1;
         // The sender's own copy is not what anybody waits for.
         if self.checker.sender(place) != Some(device(socket)) {
             self.counts.delivered += 1;
+            self.delivering = Some((self.delivering.map_or(now, |(first, _)| first), now));
             if let Some(latency) = self.latency(place, now) {
                 self.delivered.record(latency);
             }
@@ -181,7 +208,7 @@ impl Load {
         self.plan.counts(due).then(|| now.saturating_duration_since(self.start).saturating_sub(due))
     }
 
-    fn note_error(&mut self, code: &str) {
+    pub(super) fn note_error(&mut self, code: &str) {
         *self.errors.entry(code.to_owned()).or_default() += 1;
         self.trouble.get_or_insert_with(|| format!("error {code}"));
     }
@@ -194,5 +221,5 @@ fn device(socket: usize) -> Device {
 /// Nearly every frame is of the pair's own conversation, which need not be parsed again.
 fn conversation(frame: &Inbound<'_>, partner: &Partner) -> Option<ConversationId> {
     let text = frame.conversation?;
-    if text == partner.conversation_text { Some(partner.conversation) } else { text.parse().ok() }
+    if text == partner.incoming_text { Some(partner.incoming) } else { text.parse().ok() }
 }

@@ -64,7 +64,10 @@ pub async fn search(search: &Search, mut tell: impl FnMut(&Step)) -> Result<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::dialect::Dialect;
     use crate::cli::bench::fleet::Crowd;
+    use crate::cli::bench::meter::Meter;
+    use crate::cli::bench::sizes::Sizes;
     use crate::domain::Secret;
 
     /// What the search finds on a server that holds `limit` messages a second, and in how many steps.
@@ -74,10 +77,18 @@ mod tests {
             secret: Secret::default(),
             users: 2,
             first_id: 1,
+            dialect: Dialect::Chatd,
         };
         let (warm_up, window, stragglers_max) = (Duration::ZERO, Duration::from_secs(1), Duration::ZERO);
         let plan = Plan { rate: 1_000.0, warm_up, window, stragglers_max };
-        let step = Pairs { crowd, plan, content_bytes: 1, pid: None, metrics: vec![] };
+        let step = Pairs {
+            crowd,
+            plan,
+            content: Sizes::exactly(1),
+            pid: None,
+            metrics: vec![],
+            meter: Meter::default(),
+        };
         let search = Search { step, p99_ms_max: 50.0, rate_max: 64_000.0 };
         let (mut good, mut bad, mut steps) = (None, None, 0);
         while let Some(rate) = next_rate(good, bad, &search) {

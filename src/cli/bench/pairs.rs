@@ -7,10 +7,12 @@ use std::time::Instant;
 use super::error::BenchError;
 use super::fleet::{Crowd, Fleet};
 use super::load::{Counts, Load};
+use super::meter::{Meter, Reading};
 use super::plan::Plan;
 use super::process::{self, Sample};
 use super::report::{Latency, Report, ServerUse, counts};
 use super::scrape::Page;
+use super::sizes::Sizes;
 
 /// One measurement.
 #[derive(Debug, Clone)]
@@ -19,12 +21,14 @@ pub struct Pairs {
     pub crowd: Crowd,
     /// How often.
     pub plan: Plan,
-    /// Bytes of content, 1 to 16,384.
-    pub content_bytes: usize,
+    /// Bytes of content.
+    pub content: Sizes,
     /// The server's process, to be measured.
     pub pid: Option<u32>,
     /// Names of metrics to compare at both ends of the window.
     pub metrics: Vec<String>,
+    /// What else to look at, at both ends.
+    pub meter: Meter,
 }
 
 /// One end of the measured window.
@@ -33,6 +37,7 @@ struct Mark {
     server: Option<Sample>,
     driver: Sample,
     page: Page,
+    reading: Reading,
     at: Instant,
 }
 
@@ -40,8 +45,8 @@ struct Mark {
 pub async fn measure(pairs: &Pairs) -> Result<Report, BenchError> {
     pairs.check()?;
     let mut fleet = Fleet::connect(&pairs.crowd, pairs.plan).await?;
-    let content = "x".repeat(pairs.content_bytes);
-    let (first, last) = fleet.drive(pairs.plan, &content, |start, load| window(pairs, start, load)).await?;
+    let contents = pairs.content.contents();
+    let (first, last) = fleet.drive(pairs.plan, &contents, |start, load| window(pairs, start, load)).await?;
     let report = pairs.report(&fleet.load().borrow(), &first, &last);
     fleet.close().await;
     Ok(report)
@@ -57,7 +62,7 @@ async fn window(pairs: &Pairs, start: Instant, load: Rc<RefCell<Load>>) -> Resul
 
 impl Pairs {
     fn check(&self) -> Result<(), BenchError> {
-        let Self { plan, content_bytes, .. } = self;
+        let Self { plan, content, .. } = self;
         let wrong = |text: &str| Err(BenchError::Argument(text.to_owned()));
         if !(plan.rate >= 0.1 && plan.rate <= 1e6) {
             return wrong("the rate is from 0.1 to 1,000,000 messages a second");
@@ -65,13 +70,14 @@ impl Pairs {
         if plan.window.is_zero() || (plan.warm_up + plan.window).as_secs() > 86_400 {
             return wrong("a run takes from a second to a day");
         }
-        if !(1..=16_384).contains(content_bytes) {
+        if !content.are_legal() {
             return wrong("a content has 1 to 16,384 bytes");
         }
         Ok(())
     }
 
     async fn mark(&self, load: &RefCell<Load>) -> Result<Mark, BenchError> {
+        let reading = self.meter.read().await?;
         let counts = load.borrow().counts;
         let server = self.pid.map(process::sample).transpose()?;
         let driver = process::sample(std::process::id())?;
@@ -81,7 +87,7 @@ impl Pairs {
             true => Page::default(),
             false => Page::fetch(&self.crowd.address.authority).await.map_err(BenchError::Scrape)?,
         };
-        Ok(Mark { counts, server, driver, page, at })
+        Ok(Mark { counts, server, driver, page, reading, at })
     }
 
     fn report(&self, load: &Load, first: &Mark, last: &Mark) -> Report {
@@ -106,7 +112,7 @@ impl Pairs {
             users: self.crowd.users,
             rate: self.plan.rate,
             seconds: self.plan.window.as_secs_f64(),
-            content_bytes: self.content_bytes,
+            content_bytes: self.content,
             accepted_rate: accepted / seconds,
             delivered_rate: in_window(|counts| counts.delivered) / seconds,
             accepted: Latency::from(&load.accepted),
@@ -118,6 +124,7 @@ impl Pairs {
             metrics: self.metrics.iter().filter_map(|name| last.page.change(&first.page, name)).collect(),
             driver_lag: Latency::from(&load.lag),
             driver_cores: (last.driver.cpu - first.driver.cpu).as_secs_f64() / seconds,
+            uses: last.reading.since(&first.reading, accepted),
             examples: verdict.examples.clone(),
             clean: verdict.is_clean() && whole && load.errors.is_empty() && load.closed.is_empty(),
         }

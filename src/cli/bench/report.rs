@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Histogram;
+use super::meter::Uses;
 use super::scrape::Change;
+use super::sizes::Sizes;
 use super::verdict::Verdict;
 
 /// Quantiles in milliseconds.
@@ -68,7 +70,7 @@ pub struct Report {
     /// Length of the measured window.
     pub seconds: f64,
     /// Content of a message.
-    pub content_bytes: usize,
+    pub content_bytes: Sizes,
     /// Messages accepted a second in the window.
     pub accepted_rate: f64,
     /// Messages delivered to their recipient a second in the window.
@@ -91,6 +93,8 @@ pub struct Report {
     pub driver_lag: Latency,
     /// Cores that the driver used on average.
     pub driver_cores: f64,
+    /// What the window cost, a unit being a message accepted in it.
+    pub uses: Uses,
     /// The first few faults in words.
     pub examples: Vec<String>,
     /// Nothing lost, twice, out of order, refused or left unsent.
@@ -162,7 +166,8 @@ impl fmt::Display for Report {
                 None => writeln!(f, "metric     {name} +{delta}")?,
             }
         }
-        write!(f, "driver     lag {}  {:.2} cores", self.driver_lag, self.driver_cores)
+        writeln!(f, "driver     lag {}  {:.2} cores", self.driver_lag, self.driver_cores)?;
+        write!(f, "{}", self.uses)
     }
 }
 

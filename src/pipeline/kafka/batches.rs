@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn batch(values: &[&'static str], base: Offset) -> Bytes {
-        let records: Vec<_> = values.iter().map(|value| waiting(value)).collect();
+        let records: Vec<_> = values.iter().map(|value| waiting(*value)).collect();
         let mut batch = BytesMut::from(&encode(&records, Timestamp::now()).unwrap()[..]);
         // The broker places it; the checksum does not cover the base offset.
         batch[..8].copy_from_slice(&base.to_be_bytes());

@@ -133,8 +133,9 @@ impl Cluster {
     /// Asks a broker whether the topic is still the same one.
     pub(super) async fn verify(&self, connection: &Connection) -> Result<(), KafkaError> {
         let found = ask(connection, &self.topic).await?;
-        if read(&found, &self.topic, Some(&self.topology()))?.is_foreign {
-            self.is_stale();
+        let now = read(&found, &self.topic, Some(&self.topology()))?;
+        if now.is_foreign {
+            self.topology.send_replace(Arc::new(now));
             return Err(KafkaError::Foreign(self.topic.0.to_string()));
         }
         Ok(())

@@ -22,6 +22,8 @@ mod cluster;
 mod connection;
 mod ends;
 mod error;
+#[cfg(test)]
+mod fake;
 mod fetcher;
 mod group;
 mod lane;
@@ -43,7 +45,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use error::KafkaError;
+pub use promise::{Finding, Gravity, TopicConfig, TopicFacts, findings};
 pub use settings::{KafkaSettings, SaslMechanism, SaslSettings};
+pub use topic::{BrokerFacts, ClusterFacts, TopicError, describe, ensure_topic};
 
 use super::{
     Appending, Assignment, Bounds, Entry, EventLog, EventSource, FetchLimits, Fetched, Generation, LogError,
@@ -53,6 +57,7 @@ use crate::domain::{Offset, Partition};
 use cluster::Cluster;
 use ends::Ends;
 use fetcher::Fetcher;
+use group::{Group, Names};
 use lookup::Lookup;
 use producer::Producer;
 use queue::{Capacity, Queue};
@@ -68,7 +73,7 @@ pub struct KafkaLog {
     queue: Arc<Queue>,
     fetcher: Fetcher,
     lookup: Arc<Lookup>,
-    assigned: watch::Sender<Assignment>,
+    group: Group,
     _ends: DropGuard,
 }
 
@@ -93,15 +98,13 @@ impl KafkaLog {
             }
         });
         let lookup = Arc::new(Lookup::new(cluster.clone(), ends.clone()));
+        let names = Names { group: settings.group, topic: settings.topic };
         Ok(Arc::new(Self {
             identity,
             queue,
+            group: Group::new(cluster.clone(), names, identity.partitions),
             fetcher: Fetcher::new(cluster, ends, lookup.clone(), settings.gather),
             lookup,
-            assigned: watch::Sender::new(Assignment {
-                round: 1,
-                partitions: (0..identity.partitions).collect(),
-            }),
             _ends: stop.drop_guard(),
         }))
     }
@@ -139,12 +142,16 @@ impl EventSource for KafkaLog {
     }
 
     fn assigned(&self) -> watch::Receiver<Assignment> {
-        self.assigned.subscribe()
+        self.group.assigned()
     }
 
-    async fn drained(&self, _round: u64) {}
+    async fn drained(&self, round: u64) {
+        self.group.drained(round);
+    }
 
-    async fn leave(&self) {}
+    async fn leave(&self) {
+        self.group.leave().await;
+    }
 
     async fn fetch(
         &self,
@@ -163,8 +170,12 @@ impl EventSource for KafkaLog {
         Ok(self.lookup.record_at(partition, offset).await?)
     }
 
-    /// Kafka drops what its own retention allows.
-    async fn forget(&self, _below: &[(Partition, Offset)]) -> Result<(), LogError> {
+    /// Kafka drops what its own retention allows; its tools learn how far the readers are.
+    async fn forget(&self, below: &[(Partition, Offset)]) -> Result<(), LogError> {
+        self.group.reached(below);
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub const REPLICATION: i16 = 3;
 const MIN_INSYNC: i64 = 2;
 /// How long records have to stay at least: 7 days, in ms. It has to be longer than any outage of the consumers.
 const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
+/// More partitions make cursors and frontiers too long.
+const PARTITIONS_MAX: Partition = 1024;
 /// What `max.message.bytes` has to allow: the largest batch that chatd writes.
 pub const BATCH_BYTES_MAX: i64 = 1024 * 1024;
 
@@ -101,6 +103,14 @@ pub fn wanted(replication: i16) -> Vec<(&'static str, String)> {
 pub fn findings(facts: &TopicFacts) -> Vec<Finding> {
     let mut found = of_config(&facts.config);
     found.extend(of_copies(facts));
+    if facts.partitions > PARTITIONS_MAX {
+        let sentence = format!(
+            "it has {} partitions, and chatd follows {PARTITIONS_MAX} at most: name another topic with \
+             kafka.topic_prefix",
+            facts.partitions
+        );
+        found.push(Finding { gravity: Gravity::Broken, sentence, set: None });
+    }
     found
 }
 
@@ -247,10 +257,13 @@ pub fn judge(topic: &str, brokers: &str, found: &[Finding], strict: bool) -> (Ve
 
 /// Milliseconds as an operator reads them.
 fn duration(ms: i64) -> String {
-    match ms {
-        ..3_600_000 => format!("{ms} ({} min)", ms / 60_000),
-        ..172_800_000 => format!("{ms} ({} h)", ms / 3_600_000),
-        _ => format!("{ms} ({} days)", ms / 86_400_000),
+    let minutes = ms / 60_000;
+    if minutes < 60 {
+        format!("{ms} ({minutes} min)")
+    } else if minutes < 48 * 60 {
+        format!("{ms} ({} h)", minutes / 60)
+    } else {
+        format!("{ms} ({} days)", minutes / (24 * 60))
     }
 }
 
@@ -319,12 +332,13 @@ mod tests {
 
     #[test]
     fn what_chatd_cannot_work_with_is_always_refused() {
-        let damage: [(fn(&mut TopicFacts), &str); 5] = [
+        let damage: [(fn(&mut TopicFacts), &str); 6] = [
             (|facts| facts.config.cleanup_policy = "compact".into(), "cleanup.policy is compact"),
             (|facts| facts.config.cleanup_policy = "compact,delete".into(), "compact,delete"),
             (|facts| facts.config.compression_type = "zstd".into(), "compression.type is zstd"),
             (|facts| facts.config.max_message_bytes = 100_000, "max.message.bytes is 100000"),
             (|facts| facts.config.min_insync_replicas = 4, "nothing can be written"),
+            (|facts| facts.partitions = 2000, "it has 2000 partitions"),
         ];
         for (change, sentence) in damage {
             let mut broken = facts();

@@ -340,3 +340,7 @@ impl Part {
 fn bytes_of(records: &[Waiting]) -> usize {
     records.iter().map(|waiting| waiting.value.len()).sum()
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+pub(super) mod tests;

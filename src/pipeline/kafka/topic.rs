@@ -86,15 +86,12 @@ pub struct ClusterFacts {
 
 /// Sees to it that the topic is there and fit, and returns what an operator should know. Under production rules
 /// (`strict`) a topic that could lose accepted messages is refused.
-pub async fn ensure_topic(
-    settings: &KafkaSettings,
-    security: &Security,
-    strict: bool,
-) -> Result<Vec<String>, TopicError> {
-    let connection = reach(settings, security).await?;
+pub async fn ensure_topic(settings: &KafkaSettings, strict: bool) -> Result<Vec<String>, TopicError> {
+    let security = Security::new(settings)?;
+    let connection = reach(settings, &security).await?;
     let mut seen = look(&connection, &settings.topic).await?;
     if !exists(&seen) {
-        seen = make(&connection, seen, settings, security, strict).await?;
+        seen = make(&connection, seen, settings, &security, strict).await?;
     }
     let facts = facts(&connection, &seen, &settings.topic).await?.ok_or_else(|| {
         // It was there a moment ago.

@@ -34,7 +34,8 @@ pub(super) async fn raise(conn: &Loan, policy: &DuePolicy) -> Result<Raised, Fau
     let limit = i64::from(policy.limit);
     let (hurried, ripe) =
         futures_util::join!(conn.command("SET LOCAL synchronous_commit = off"), bring_back(conn, limit),);
-    (hurried?, ripe?);
+    hurried?;
+    ripe?;
     let taken = take_due(conn, limit).await?;
     let mut decided = Decided::new(&taken)?;
     if !taken.is_empty() {
@@ -80,7 +81,8 @@ async fn write(conn: &AsyncPgConnection, decided: &Decided) -> Result<(), Fault>
         insert_mails(conn, keys, users, from, to, reasons),
         set_notified(conn, &told.keys, &told.users, &told.to),
     );
-    (mails?, notified?);
+    mails?;
+    notified?;
     let Looks { later, soon } = decided.looks();
     // In this order: whoever brings one back at the same time then waits for nothing that waits for it.
     if !later.keys.is_empty() {

@@ -190,8 +190,8 @@ impl Names {
             .with_member_id(text(id))
             .with_topics(vec![topic]);
         let answer = coordinator.call(&request, PATIENCE).await?;
-        let codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|done| done.error_code);
-        codes.map(|code| KafkaError::check("committing offsets", code)).collect()
+        let mut codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|done| done.error_code);
+        codes.try_for_each(|code| KafkaError::check("committing offsets", code))
     }
 
     /// Leaves, so that the others take over at once.

@@ -1,0 +1,240 @@
+//! Fan-out through Redis: one channel a node, and a look at who is where before each telling.
+//!
+//! What concerns a user goes to the nodes that hold the user; how far each partition is goes to all. Where there
+//! is one node it is told everything, unasked. So is a node whose users cannot be told now, and of rejections,
+//! which are rare, every node is told: the one that accepted the record remembers it (`chat::recent`), whether or
+//! not its sender has a socket there. Why nothing is lost unnoticed: `crate::redis`.
+
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use self::wire::{Told, Unreadable, Written};
+use super::hub::members;
+use super::{Fanout, FanoutError, Hub, Link, Publication};
+use crate::domain::{ConversationId, Outcome, UserId};
+use crate::redis::{Connection, Messages, Missed, Peer, Redis, RedisError};
+use crate::storage::Receipt;
+
+/// Between two registrations where Redis answers, but refuses.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The way from owners to nodes, and this node's end of it.
+pub struct RedisFanout {
+    redis: Arc<Redis>,
+    hub: Arc<Hub>,
+    /// Said once: who reads the log knows then that another release is at work.
+    warned: AtomicBool,
+}
+
+impl RedisFanout {
+    /// Fan-out from this process, and into this hub.
+    pub fn new(redis: Arc<Redis>, hub: Arc<Hub>) -> Self {
+        Self { redis, hub, warned: AtomicBool::new(false) }
+    }
+
+    async fn tell(&self, publications: &[Publication]) -> Result<(), RedisError> {
+        let connection = self.redis.connection()?;
+        if publications.is_empty() {
+            return connection.ping().await;
+        }
+        let written = Written::new(publications);
+        let concerned: Vec<Concerned> =
+            publications.iter().flat_map(|one| one.outcomes.iter()).map(concerned).collect();
+        let peers = self.redis.routes().live(&connection, self.redis.node()).await?;
+        let there = self.there(&connection, &peers, &concerned).await?;
+        let mut messages = Vec::new();
+        // Often the same for all: then it is written once.
+        let mut everything: Option<Vec<Bytes>> = None;
+        for (peer, there) in peers.iter().zip(there) {
+            let for_peer = match there {
+                Some(there) => written.messages(Some(peer.generation), |number| there.of(&concerned, number)),
+                None => everything.get_or_insert_with(|| written.messages(None, |_| true)).clone(),
+            };
+            messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
+        }
+        publish(&connection, messages).await
+    }
+
+    async fn tell_receipts(&self, receipts: &[Receipt]) -> Result<(), RedisError> {
+        let connection = self.redis.connection()?;
+        let concerned: Vec<Concerned> =
+            receipts.iter().map(|one| of_conversation(one.conversation)).collect();
+        let peers = self.redis.routes().live(&connection, self.redis.node()).await?;
+        let there = self.there(&connection, &peers, &concerned).await?;
+        let mut messages = Vec::new();
+        for (peer, there) in peers.iter().zip(there) {
+            let concerns = |number| there.as_ref().is_none_or(|there| there.of(&concerned, number));
+            let for_peer = wire::receipts(receipts, concerns);
+            messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
+        }
+        publish(&connection, messages).await
+    }
+
+    /// For each node who of those concerned is there; none where the node is told everything.
+    async fn there(
+        &self,
+        connection: &Connection,
+        peers: &[Peer],
+        concerned: &[Concerned],
+    ) -> Result<Vec<Option<There>>, RedisError> {
+        let mut users: Vec<UserId> = concerned.iter().flat_map(|one| one.users()).collect();
+        users.sort_unstable();
+        users.dedup();
+        if peers.len() < 2 || users.is_empty() {
+            return Ok(peers.iter().map(|_| None).collect());
+        }
+        let found = self.redis.routes().lookup(connection, peers, &users).await?;
+        let there = |found: Vec<bool>| There(users.iter().copied().zip(found).collect());
+        Ok(found.into_iter().map(|found| found.map(there)).collect())
+    }
+
+    /// Feeds the hub from one connection until it ends, or the registration fails.
+    async fn follow(&self, connection: &Connection) {
+        let node = self.redis.node();
+        tokio::select! {
+            () = connection.ended() => {}
+            () = self.receive(connection.messages()) => {}
+            () = self.doubt() => {}
+            error = node.keep(connection) => {
+                tracing::warn!(%error, "this node cannot be registered: trying again");
+            }
+        }
+        node.away();
+        self.hub.doubt(true);
+    }
+
+    async fn receive(&self, mut messages: Messages) {
+        while let Some(message) = messages.next().await {
+            match message {
+                Ok(message) => self.take(&message),
+                // The next publication of the same partitions leaves a hole.
+                Err(Missed(count)) => metrics::counter!("chatd_fanout_dropped_total").increment(count),
+            }
+        }
+    }
+
+    fn take(&self, message: &[u8]) {
+        match wire::read(message) {
+            Ok(Told::Publications { generation, publications }) => {
+                if generation.is_none_or(|generation| self.redis.node().is_sound(generation)) {
+                    publications.iter().for_each(|publication| self.hub.receive(publication));
+                }
+            }
+            Ok(Told::Receipts(receipts)) => self.hub.receipts(&receipts),
+            Err(error @ (Unreadable::Version(_) | Unreadable::Damaged)) => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "what owners tell cannot be read: this node reads storage in its place");
+                }
+            }
+        }
+    }
+
+    /// Lets the hub know whether this node can vouch for what it hears. Each new generation ends with a look at
+    /// storage, since what the one before did not take may have left no trace.
+    async fn doubt(&self) {
+        let mut sound = self.redis.node().sound();
+        loop {
+            let is_sound = sound.borrow_and_update().is_some();
+            self.hub.doubt(true);
+            if is_sound {
+                self.hub.doubt(false);
+            }
+            if sound.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn publish(connection: &Connection, messages: Vec<(String, Bytes)>) -> Result<(), RedisError> {
+    if messages.is_empty() { Ok(()) } else { connection.publish(messages).await }
+}
+
+/// Whom an outcome or a receipt concerns.
+enum Concerned {
+    /// These.
+    Users(Vec<UserId>),
+    /// Whoever there is.
+    All,
+}
+
+impl Concerned {
+    fn users(&self) -> impl Iterator<Item = UserId> {
+        let users: &[UserId] = match self {
+            Self::Users(users) => users,
+            Self::All => &[],
+        };
+        users.iter().copied()
+    }
+}
+
+fn concerned(outcome: &Outcome) -> Concerned {
+    match outcome {
+        Outcome::Stored(event) => of_conversation(event.conversation),
+        Outcome::Rejected(_) => Concerned::All,
+    }
+}
+
+fn of_conversation(conversation: ConversationId) -> Concerned {
+    Concerned::Users(members(conversation).collect())
+}
+
+/// Who is on a node.
+struct There(HashMap<UserId, bool>);
+
+impl There {
+    fn of(&self, concerned: &[Concerned], number: usize) -> bool {
+        match concerned.get(number) {
+            Some(Concerned::Users(users)) => users.iter().any(|user| self.0.get(user) == Some(&true)),
+            Some(Concerned::All) | None => true,
+        }
+    }
+}
+
+#[async_trait]
+impl Fanout for RedisFanout {
+    async fn publish(&self, publications: Vec<Publication>) -> Result<(), FanoutError> {
+        self.tell(&publications).await.map_err(|error| FanoutError(error.to_string()))
+    }
+
+    async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        self.tell_receipts(&receipts).await.map_err(|error| FanoutError(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Link for RedisFanout {
+    async fn run(&self, stop: CancellationToken) {
+        self.hub.doubt(true);
+        loop {
+            let connection = tokio::select! {
+                connection = self.redis.connected() => connection,
+                () = stop.cancelled() => return,
+            };
+            tokio::select! {
+                () = self.follow(&connection) => {}
+                () = stop.cancelled() => {
+                    if let Err(error) = self.redis.node().unregister(&connection).await {
+                        tracing::warn!(%error, "this node's registration ends by itself");
+                    }
+                    return;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
