@@ -10,6 +10,8 @@
 #   KAFKA_CA_FILE            the authority that signed the brokers' certificate
 #   KAFKA_LIBS               the folder of its jars: java -cp "$KAFKA_LIBS/*" CLASS
 #
+# With KAFKA_ADVERTISED=host:port, clients of a single broker without TLS and sign-in are sent there: to a proxy.
+#
 # Its jars come from Maven, once. Needs a Java runtime, 17 or newer, and mvn. Topics are not made by asking
 # for them. A new number of nodes needs `scripts/stack remove kafka` first.
 
@@ -68,8 +70,9 @@ kafka_java() {
 # password of the user chatd; COPIES the number of brokers that hold Kafka's own topics.
 kafka_settings() {
   local listeners=$1 secret=$2 copies=$3 kind prefix security=org.apache.kafka.common.security
-  local in_sync=$((copies > 1 ? 2 : 1))
-  printf '%s\n' "advertised.listeners=$listeners" "inter.broker.listener.name=PLAINTEXT" \
+  local in_sync=$((copies > 1 ? 2 : 1)) advertised=$listeners
+  [[ -z ${KAFKA_ADVERTISED:-} ]] || advertised=PLAINTEXT://$KAFKA_ADVERTISED,${listeners#*,}
+  printf '%s\n' "advertised.listeners=$advertised" "inter.broker.listener.name=PLAINTEXT" \
     "ssl.keystore.type=PEM" "ssl.keystore.location=$STACK/certificates/server.both.pem" \
     "auto.create.topics.enable=false" "group.initial.rebalance.delay.ms=0" \
     "offsets.topic.num.partitions=6" "offsets.topic.replication.factor=$copies" \
@@ -186,7 +189,6 @@ kafka_up() {
     "org.apache.kafka:"{kafka_2.13,kafka-tools}":$KAFKA_VERSION" org.slf4j:slf4j-api:2.0.20 \
     org.apache.logging.log4j:{log4j-api,log4j-core,log4j-slf4j2-impl}:2.26.1
   mkdir -p "$KAFKA"
-  certificates
   printf '%s\n' "$nodes" > "$KAFKA/nodes"
   secret=$(password "$KAFKA")
   # 16 random bytes as base64 of URLs; one that begins with - is refused.

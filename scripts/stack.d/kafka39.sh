@@ -65,7 +65,6 @@ kafka39_up() {
     return
   fi
   mkdir -p "$KAFKA39"
-  certificates
   secret=$(password "$KAFKA39")
   # Both or none: a broker whose ZooKeeper was away for longer than its session ends by itself.
   for ((try = 0; try < 5; try++)); do

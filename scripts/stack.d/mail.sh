@@ -64,7 +64,6 @@ mail_up() {
   local mode
   [[ -x $MAILPIT ]] || installing mail_install
   mkdir -p "$MAIL"
-  certificates
   (umask 077; printf 'chatd:%s\n' "$(password "$MAIL")" > "$MAIL/auth")
   for mode in "${MAIL_MODES[@]}"; do mail_start "$mode"; done
 }

@@ -91,7 +91,6 @@ postgres_up() {
   mkdir -p "$POSTGRES"
   if running "$POSTGRES" > /dev/null && postgres_answers; then return; fi
   stop "$POSTGRES" INT
-  certificates
   postgres_place
   postgres_init
   postgres_key

@@ -36,7 +36,6 @@ redis_up() {
   if running "$REDIS" > /dev/null && redis_answers; then return; fi
   command -v redis-server > /dev/null || die "Redis is needed: install Debian's package redis-server"
   stop "$REDIS"
-  certificates
   for ((try = 0; try < 5; try++)); do
     choose_ports "$REDIS" 2 $again
     (umask 077; redis_config)

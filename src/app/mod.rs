@@ -1,5 +1,6 @@
 //! The ports of a running chatd, put together: every use case gets this as its first parameter.
 
+pub mod backends;
 pub mod build;
 pub mod consistent;
 pub mod health;

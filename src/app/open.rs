@@ -1,53 +1,33 @@
-//! What commands need of the adapters beside a running server: the storage alone, its schema, a backup.
+//! What commands need of the backends beside a running server: the storage alone, its schema, the books, a
+//! backup.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::backends::{self, Logged, OpenError, Stored};
 use super::consistent::{Inconsistent, check};
-use super::lock::{DataLock, LockError};
-use crate::config::{Config, LogBackend, Migrate, StorageBackend};
+use super::lock::DataLock;
+use crate::config::{Config, LogBackend, StorageBackend};
 use crate::pipeline::EventSource;
-use crate::pipeline::embedded::{
-    self, BackupError, EmbeddedLog, EmbeddedLogSettings, OpenError as LogOpenError,
-};
-use crate::storage::sqlite::{self, OpenError as SqliteError, SqliteSettings, SqliteStore};
-use crate::storage::{Audited, Storage};
-
-/// Why a command cannot work on what is kept.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no database, and the command makes none.
-    #[error("there is no database {path} yet: `chatd all`, `chatd user add` or `chatd migrate` makes it")]
-    Absent {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The database cannot be opened or migrated.
-    #[error(transparent)]
-    Storage(#[from] SqliteError),
-    /// Another server uses the data folder.
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    /// The log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] LogOpenError),
-    /// There is no log, and the command makes none.
-    #[error("there is no message log {path} yet: `chatd all` makes it")]
-    NoLog {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A copy was not made, or is no good.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// The backend has no adapter in this release.
-    #[error("{0} is not in this release")]
-    Missing(&'static str),
-}
+use crate::pipeline::embedded::{self, BackupError};
+use crate::storage::sqlite::{self, OpenError as SqliteError};
+use crate::storage::{Audited, Storage, postgres};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
+    /// Shared backends are copied with their own tools.
+    #[error(
+        "chatd copies the files of its embedded backends only: back PostgreSQL up with its own tools \
+         (docs/operations.md), and let Kafka keep what the backup does not hold yet"
+    )]
+    Shared,
+    /// There is nothing to copy.
+    #[error("there is no database {path} yet: there is nothing to back up")]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
     /// The database.
     #[error(transparent)]
     Storage(SqliteError),
@@ -62,20 +42,18 @@ pub enum CopyError {
 /// Opens storage; makes it where it is absent, and migrates it unless `database.migrate` is `check`.
 ///
 /// # Errors
-/// The file cannot be used.
+/// It cannot be reached or used.
 pub async fn storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
     // A command reads one thing at a time.
-    let path = database(config)?.to_owned();
-    let settings = SqliteSettings { path, readers: 1, migrate: migration(config) };
-    Ok(Arc::new(SqliteStore::open(settings).await?))
+    Ok(backends::storage(config, 1, false).await?.storage)
 }
 
 /// As [`storage`], for commands that only look: refuses to make a database.
 ///
 /// # Errors
-/// There is none, or the file cannot be used.
+/// There is none, or it cannot be reached or used.
 pub async fn existing_storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
-    present(database(config)?)?;
+    present(config)?;
     storage(config).await
 }
 
@@ -94,36 +72,41 @@ pub struct Books {
 /// # Errors
 /// One of them is not there or cannot be used, or a server uses the data folder.
 pub async fn books(config: &Config) -> Result<Books, OpenError> {
-    let path = database(config)?;
-    present(path)?;
-    let LogBackend::Embedded { path: log } = &config.log.backend else {
-        return Err(OpenError::Missing("Kafka"));
-    };
-    if !log.exists() {
-        return Err(OpenError::NoLog { path: log.clone() });
+    present(config)?;
+    if let LogBackend::Embedded { path } = &config.log.backend
+        && !path.exists()
+    {
+        return Err(OpenError::NoLog { path: path.clone() });
     }
     let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
-    let settings = SqliteSettings { path: path.to_owned(), readers: 1, migrate: migration(config) };
-    let storage = Arc::new(SqliteStore::open(settings).await?);
-    let settings = EmbeddedLogSettings { path: log.clone(), ..EmbeddedLogSettings::default() };
-    Ok(Books { storage, source: Arc::new(EmbeddedLog::open(&settings)?), lock })
+    let Stored { audited, .. } = backends::storage(config, 1, false).await?;
+    let Logged { source, .. } = backends::log(config, true).await?;
+    Ok(Books { storage: audited, source, lock })
 }
 
 /// Where storage is, as people are told; holds no secret.
-///
-/// # Errors
-/// The backend has no adapter.
-pub fn storage_name(config: &Config) -> Result<String, OpenError> {
-    Ok(database(config)?.display().to_string())
+pub fn storage_name(config: &Config) -> String {
+    match &config.database.backend {
+        StorageBackend::Sqlite { path } => path.display().to_string(),
+        StorageBackend::Postgres { .. } => match &config.database.schema {
+            Some(schema) => format!("PostgreSQL, schema {schema}"),
+            None => "PostgreSQL".to_owned(),
+        },
+    }
 }
 
 /// Runs the migrations that the database lacks and returns their versions, oldest first; makes the database
-/// where it is absent. Blocks.
+/// where it is absent.
 ///
 /// # Errors
-/// The file cannot be used, or a migration failed and was rolled back.
-pub fn migrate(config: &Config) -> Result<Vec<String>, OpenError> {
-    Ok(sqlite::migrate(database(config)?)?)
+/// It cannot be reached or used, or a migration failed and was rolled back.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, OpenError> {
+    match &config.database.backend {
+        StorageBackend::Sqlite { path } => Ok(sqlite::migrate(path)?),
+        StorageBackend::Postgres { url } => {
+            Ok(postgres::migrate(&backends::postgres_settings(config, url, 1)).await?)
+        }
+    }
 }
 
 /// The copies that a backup made.
@@ -139,13 +122,17 @@ pub struct Copies {
 /// can go on from the two. On an error copies may be left. Blocks for as long as copying takes.
 ///
 /// # Errors
-/// There is nothing to copy, a file cannot be read or written, or the copies do not belong together.
-pub fn backup(config: &Config, folder: &Path) -> Result<Copies, OpenError> {
-    let source = database(config)?;
-    let LogBackend::Embedded { path: log } = &config.log.backend else {
-        return Err(OpenError::Missing("Kafka"));
+/// There is nothing to copy, a file cannot be read or written, the copies do not belong together, or they are
+/// not chatd's own files.
+pub fn backup(config: &Config, folder: &Path) -> Result<Copies, CopyError> {
+    let (StorageBackend::Sqlite { path: source }, LogBackend::Embedded { path: log }) =
+        (&config.database.backend, &config.log.backend)
+    else {
+        return Err(CopyError::Shared);
     };
-    present(source)?;
+    if !source.exists() {
+        return Err(CopyError::Absent { path: source.clone() });
+    }
     let target = folder.join("chatd.db");
     let followed = sqlite::backup(source, &target).map_err(CopyError::Storage)?;
     let storage = (source.to_owned(), target);
@@ -159,20 +146,9 @@ pub fn backup(config: &Config, folder: &Path) -> Result<Copies, OpenError> {
     Ok(Copies { storage, log: Some((log.clone(), target)) })
 }
 
-fn migration(config: &Config) -> sqlite::Migrate {
-    match config.database.migrate {
-        Migrate::Auto => sqlite::Migrate::Auto,
-        Migrate::Check => sqlite::Migrate::Check,
-    }
-}
-
-fn database(config: &Config) -> Result<&Path, OpenError> {
+fn present(config: &Config) -> Result<(), OpenError> {
     match &config.database.backend {
-        StorageBackend::Sqlite { path } => Ok(path),
-        StorageBackend::Postgres { .. } => Err(OpenError::Missing("PostgreSQL")),
+        StorageBackend::Sqlite { path } if !path.exists() => Err(OpenError::Absent { path: path.clone() }),
+        StorageBackend::Sqlite { .. } | StorageBackend::Postgres { .. } => Ok(()),
     }
-}
-
-fn present(path: &Path) -> Result<(), OpenError> {
-    if path.exists() { Ok(()) } else { Err(OpenError::Absent { path: path.to_owned() }) }
 }

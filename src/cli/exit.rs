@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::app::open::OpenError;
+use crate::app::backends::OpenError;
+use crate::app::open::CopyError;
 use crate::config::ConfigError;
 use crate::pipeline::LogError;
 use crate::storage::StorageError;
@@ -62,14 +63,16 @@ impl From<ConfigError> for CliError {
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
+        let exit = if error.is_away() { Exit::Dependency } else { Exit::Config };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<CopyError> for CliError {
+    fn from(error: CopyError) -> Self {
         let exit = match &error {
-            OpenError::Absent { .. }
-            | OpenError::Storage(_)
-            | OpenError::Locked(_)
-            | OpenError::Log(_)
-            | OpenError::NoLog { .. }
-            | OpenError::Missing(_) => Exit::Config,
-            OpenError::Copy(_) => Exit::Fault,
+            CopyError::Shared | CopyError::Absent { .. } => Exit::Config,
+            CopyError::Storage(_) | CopyError::Log(_) | CopyError::Inconsistent(_) => Exit::Fault,
         };
         Self::new(exit, error.to_string())
     }

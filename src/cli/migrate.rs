@@ -12,8 +12,8 @@ use super::{CliError, output};
 /// # Errors
 /// The database cannot be used or changed (78).
 pub async fn run(config: &Config) -> Result<(), CliError> {
-    let ran = open::migrate(config)?;
-    output::print(&told(&open::storage_name(config)?, &ran))
+    let ran = open::migrate(config).await?;
+    output::print(&told(&open::storage_name(config), &ran))
 }
 
 fn told(name: &str, ran: &[String]) -> String {

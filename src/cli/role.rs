@@ -42,6 +42,8 @@ impl From<RunError> for CliError {
         let exit = match &error {
             // Not away, but another one's.
             RunError::Build(BuildError::Storage(StorageError::ForeignLog { .. })) => Exit::Config,
+            RunError::Build(BuildError::Open(error)) if error.is_away() => Exit::Dependency,
+            RunError::Build(BuildError::Log(_)) => Exit::Dependency,
             RunError::Build(BuildError::Storage(_)) | RunError::Bind(_) | RunError::Storage(_) => {
                 Exit::Dependency
             }

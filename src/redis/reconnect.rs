@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{CONNECT_WITHIN, Connection, Driver};
+use super::routes::FRESH;
 use super::{Keys, RedisError};
 
 /// The pause before another try grows from the first to the second: Redis is found again within a second.
@@ -32,7 +33,8 @@ impl Unsettled {
 
     /// Something was lost: others may have lost it too.
     pub(super) fn lost(&self) {
-        *self.lock() = Some(Instant::now() + self.heartbeat + self.heartbeat / 2);
+        // What was listed before is gone by then, too.
+        *self.lock() = Some(Instant::now() + self.heartbeat + self.heartbeat / 2 + FRESH);
     }
 
     pub(super) fn is_unsettled(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::domain::UserId;
 
 /// A list of nodes is good for so long: a node that it lacks finds a hole or silence, and one too many hears
 /// nothing.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// A node that holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,11 @@ impl Routes {
     /// Redis does not answer.
     pub async fn live(&self, connection: &Connection, own: &Node) -> Result<Arc<[Peer]>, RedisError> {
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sound = own.sound_now();
+        let has_own =
+            |peers: &[Peer]| sound.is_none_or(|own| peers.iter().any(|peer| peer.generation == own));
         match listed {
-            Some((at, peers)) if at.elapsed() < FRESH => Ok(peers),
+            Some((at, peers)) if at.elapsed() < FRESH && has_own(&peers) => Ok(peers),
             _ => self.live_now(connection, own).await,
         }
     }

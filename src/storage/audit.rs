@@ -40,6 +40,25 @@ pub struct Disorder {
     pub broken: Vec<(ConversationId, String)>,
 }
 
+impl Disorder {
+    /// What is wrong with a conversation whose head says `last_seq`, by its events (how many, the first and the
+    /// last seq, how many before their predecessor) and how many members' cursors point beyond the head.
+    pub fn of(
+        last_seq: i64,
+        (count, first, last, disordered): (i64, i64, i64, i64),
+        beyond: i64,
+    ) -> impl Iterator<Item = String> {
+        let whole = (count, first, last) == (last_seq, 1, last_seq);
+        let gap = (!whole)
+            .then(|| format!("{count} events, seqs {first} to {last}, where its head says {last_seq}"));
+        let order = (disordered > 0)
+            .then(|| format!("{disordered} events lie before their predecessor in log or time"));
+        let cursors =
+            (beyond > 0).then(|| format!("the cursors of {beyond} members point beyond seq {last_seq}"));
+        [gap, order, cursors].into_iter().flatten()
+    }
+}
+
 /// Auditing. Each method is one snapshot.
 #[async_trait]
 pub trait Audit: Send + Sync {

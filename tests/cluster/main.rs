@@ -8,5 +8,40 @@
 #![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "the same; and what was measured is printed")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../faults/history.rs"]
+#[allow(dead_code, reason = "the fault tests of one process use more of it")]
+mod history;
+#[path = "../faults/judge.rs"]
+#[allow(dead_code, reason = "the same")]
+mod judge;
+#[path = "../faults/load.rs"]
+#[allow(dead_code, reason = "the same")]
+mod load;
+#[path = "../faults/mail_server.rs"]
+#[allow(dead_code, reason = "the same")]
+mod mail_server;
+#[path = "../faults/person.rs"]
+mod person;
+
+mod absent;
 mod answers;
+mod books;
+mod broker;
+mod cluster;
+mod database;
+mod kill;
+mod node;
+mod postgres;
 mod proxy;
+mod recovery;
+mod redis;
+mod rolling;
+mod scene;
+mod seeded;
+mod services;
+mod smoke;
+mod smtp;
+mod zombie;

@@ -81,14 +81,9 @@ fn runtime() -> &'static Runtime {
 }
 
 impl Proxy {
-    /// To a service at `host:port`. Blocks for a moment.
+    /// To a service at `host:port`.
     pub fn to(target: &str) -> Self {
-        Self::listening(0, target)
-    }
-
-    /// The same on a port that was chosen before.
-    pub fn listening(port: u16, target: &str) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -110,6 +105,11 @@ impl Proxy {
             }
         });
         Self { address, shared }
+    }
+
+    /// To another service from the next connection on.
+    pub fn aim(&self, target: &str) {
+        target.clone_into(&mut self.shared.target.lock().unwrap());
     }
 
     /// Both ways, from now on, for open connections too.

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chatd::domain::{ConversationId, Offset, Partition, UserId};
-use chatd::pipeline::{Bounds, Entry, EventLog, EventSource, FetchLimits, Generation, LogError, LogRecord};
+use chatd::pipeline::{
+    Assignment, Bounds, Entry, EventLog, EventSource, FetchLimits, Generation, LogError, LogRecord,
+};
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 /// A log that can be opened again and again, and broken.
 pub trait Rig: Send + Sync {
@@ -150,8 +153,10 @@ pub async fn what_is_answered_survives_a_restart_and_offsets_continue(rig: &impl
 pub async fn all_partitions_are_assigned_and_empty_at_first(rig: &impl Rig) {
     let log = rig.open();
     let partitions = log.log.identity().partitions;
-    let assigned = log.source.assigned();
-    assert_eq!(assigned.borrow().partitions, (0..partitions).collect::<Vec<_>>());
+    let mut assigned = log.source.assigned();
+    // A group takes a moment to agree.
+    let all = |assignment: &Assignment| assignment.partitions == (0..partitions).collect::<Vec<_>>();
+    timeout(LONG, assigned.wait_for(all)).await.unwrap().unwrap();
     assert_eq!(log.source.bounds().await.unwrap(), vec![Bounds { start: 0, end: 0 }; partitions as usize]);
     let everywhere: Vec<_> = (0..partitions).map(|partition| (partition, 0)).collect();
     assert_eq!(log.source.fetch(&everywhere, AT_ONCE).await, Ok(vec![]));
@@ -181,7 +186,7 @@ pub async fn a_fetch_that_is_given_up_loses_nothing(rig: &impl Rig) {
     let log = rig.open();
     for _ in 0..3 {
         let given_up = log.source.fetch(&[(0, 0)], NO_LIMITS);
-        assert!(tokio::time::timeout(Duration::from_millis(5), given_up).await.is_err());
+        assert!(timeout(Duration::from_millis(5), given_up).await.is_err());
     }
     log.append_all(0, &["a", "b"]).await;
     assert_eq!(log.values(0).await, ["a", "b"]);

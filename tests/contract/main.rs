@@ -1,12 +1,24 @@
 //! The suites of the ports: written once, run on each adapter.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the way of a test to fail
 
+#[path = "../support/stack.rs"]
+mod stack;
+
 mod event_log;
 mod event_log_embedded;
+mod event_log_kafka;
+mod fanout;
+mod fanout_faults;
+mod nodes_support;
+mod postgres_schema;
+mod presence;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
+mod storage_load;
 mod storage_notifications;
 mod storage_receipts;
 mod storage_support;
+mod storage_together;
 mod storage_users;
+mod tickets;

@@ -13,9 +13,12 @@ use chatd::domain::{
 };
 use chatd::pipeline::LogIdentity;
 use chatd::pipeline::partitioner::partition_of;
+use chatd::storage::postgres::PostgresStore;
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
 use chatd::storage::{Applied, Batch, Page, PartitionBatch, Storage};
 use uuid::Uuid;
+
+use crate::postgres_schema::Schema;
 
 /// Runs each test of a suite on an empty database of each adapter.
 macro_rules! on_each_storage {
@@ -28,6 +31,14 @@ macro_rules! on_each_storage {
                 }
             )+
         }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($crate::storage_support::postgres().await).await;
+                }
+            )+
+        }
     };
 }
 pub(crate) use on_each_storage;
@@ -36,7 +47,7 @@ pub(crate) use on_each_storage;
 #[derive(Clone)]
 pub struct Store {
     ports: Arc<dyn Storage>,
-    _folder: Arc<tempfile::TempDir>,
+    _place: Arc<dyn Send + Sync>,
 }
 
 impl Deref for Store {
@@ -49,7 +60,14 @@ impl Deref for Store {
 pub async fn sqlite() -> Store {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(SqliteSettings::new(folder.path().join("chatd.db"))).await.unwrap();
-    Store { ports: Arc::new(store), _folder: Arc::new(folder) }
+    Store { ports: Arc::new(store), _place: Arc::new(folder) }
+}
+
+/// A schema of its own in the shared PostgreSQL.
+pub async fn postgres() -> Store {
+    let schema = Schema::new();
+    let store = PostgresStore::open(schema.settings()).await.unwrap();
+    Store { ports: Arc::new(store), _place: Arc::new(schema) }
 }
 
 pub fn user(id: i64) -> UserId {
@@ -120,6 +138,13 @@ impl Owner {
             grace: Duration::from_secs(3_600),
             said: 0,
         }
+    }
+
+    /// Another hand of the same owner: two apply at the same time where each keeps to partitions of its own.
+    pub fn other_hand(&self) -> Self {
+        let Self { store, log, epochs, next, grace, said } = self;
+        let (store, epochs, next) = (store.clone(), epochs.clone(), next.clone());
+        Self { store, log: *log, epochs, next, grace: *grace, said: *said }
     }
 
     pub fn partition(&self, conversation: ConversationId) -> Partition {

@@ -85,9 +85,14 @@ pub async fn of_all(trace: &Trace, address: &str) -> Orders {
 
 /// Lets the history be one more device of each person, which has to hold everything too.
 pub async fn add_to(trace: &mut Trace, address: &str) {
+    add_as(trace, 1_000_000, address).await;
+}
+
+/// The same with devices that are numbered from here on.
+pub async fn add_as(trace: &mut Trace, first: u32, address: &str) {
     for (conversation, low, high) in conversations(trace) {
         for reader in [low, high] {
-            let device = Device(u32::try_from(1_000_000 + reader.get()).unwrap());
+            let device = Device(first + u32::try_from(reader.get()).unwrap());
             trace.watchers.push((device, conversation));
             for row in read(address, conversation, &support::token(reader.get())).await {
                 trace.seen.push(Seen::Message(device, conversation, row.seq, row.id));

@@ -18,6 +18,7 @@ pub const SECRET: &str = "a secret of the tests, longer than 32 bytes";
 /// How a server is started.
 pub struct Setup {
     data: PathBuf,
+    role: &'static str,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
     log: Option<Log>,
@@ -31,12 +32,18 @@ impl Setup {
     pub fn new(data: &Path) -> Self {
         let defaults = [("PORT", "0"), ("HOST", "127.0.0.1"), ("JWT_SECRET", SECRET), ("RUST_LOG", "warn")];
         let env = defaults.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        Self { data: data.to_owned(), env, wrapper: Vec::new(), log: None }
+        Self { data: data.to_owned(), role: "all", env, wrapper: Vec::new(), log: None }
     }
 
     /// With an environment variable, such as `CHATD_WS__HEARTBEAT`.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// As `serve` or `consume`, in place of `all`.
+    pub fn role(mut self, role: &'static str) -> Self {
+        self.role = role;
         self
     }
 
@@ -77,7 +84,7 @@ impl Setup {
     pub fn try_start(self) -> Result<Server, ExitStatus> {
         let began = Instant::now();
         let mut command = self.command();
-        command.arg("all").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg(self.role).stdin(Stdio::null()).stdout(Stdio::piped());
         if self.log.is_some() {
             command.stderr(Stdio::piped());
         }

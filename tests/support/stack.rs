@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Starts what of these does not run yet and answers what it exports. The services are left running for the
@@ -83,9 +83,29 @@ impl OwnStack {
         run(&self.folder, "up", &[service], &self.env());
     }
 
+    /// Starts all that does not run, and tells what they export now.
+    pub fn up(&self) -> Exports {
+        let services: Vec<&str> = self.services.iter().map(String::as_str).collect();
+        up(&self.folder, &services, &self.env())
+    }
+
     /// Stops a service in order.
     pub fn down(&self, service: &str) {
         run(&self.folder, "down", &[service], &self.env());
+    }
+
+    /// For all tests of this program: ended when it ends, however it does. A shell waits for that, at the end of
+    /// a pipe that the system closes.
+    pub fn keep(self) -> &'static Self {
+        let mut keeper = Command::new("setsid");
+        keeper.args(["sh", "-c", r#"cat > /dev/null; exec "$@""#, "sh"]);
+        let services: Vec<&str> = self.services.iter().map(String::as_str).collect();
+        let remove = command(&self.folder, "remove", &services, &self.env());
+        keeper.arg(remove.get_program()).args(remove.get_args());
+        keeper.envs(remove.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let child = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Box::leak(Box::new(child.expect("setsid runs")));
+        Box::leak(Box::new(self))
     }
 
     fn env(&self) -> Vec<(&str, &str)> {

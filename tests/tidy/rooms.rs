@@ -78,7 +78,7 @@ const ADAPTERS: &[(&[&str], &[&str])] = &[
 ];
 
 /// Where adapters are named.
-const BUILDERS: [&str; 2] = ["src/app/build.rs", "src/app/open.rs"];
+const BUILDERS: [&str; 3] = ["src/app/backends.rs", "src/app/build.rs", "src/app/open.rs"];
 
 /// Rooms name only those that the table allows.
 pub fn directions(tree: &Tree) -> Vec<String> {

@@ -83,6 +83,8 @@ impl DerefMut for Held<'_> {
 /// What one call heard of the brokers.
 #[derive(Default)]
 struct Heard {
+    /// Somebody may be there who was not asked yet: at first, and when a connection was made.
+    opened: bool,
     /// One of them at least answered well.
     well: bool,
     failure: Option<KafkaError>,
@@ -106,9 +108,8 @@ impl Fetcher {
         if let Some(not_before) = held.not_before.filter(|_| !held.ahead.has_records()) {
             sleep_until(not_before.min(deadline)).await;
         }
-        let mut heard = Heard::default();
+        let mut heard = Heard { opened: true, ..Heard::default() };
         let mut topology = self.cluster.watch();
-        let mut is_first = true;
         loop {
             while let Some((broker, arrived)) = poll_fn(|context| held.poll(context)).now_or_never() {
                 self.take(&mut held, broker, arrived, &mut heard).await?;
@@ -120,15 +121,16 @@ impl Fetcher {
                 return Ok(self.serve(&mut held, from, limits));
             }
             let now = Instant::now();
-            let mut again_at = deadline;
-            if now < deadline || std::mem::take(&mut is_first) {
+            // Whom nobody could ask, or who is just taking over, is asked some more.
+            let (overdue, is_asking) =
+                (deadline + GRACE, now < deadline || std::mem::take(&mut heard.opened));
+            let mut again_at = if now < deadline { deadline } else { overdue };
+            if is_asking || (now < overdue && heard.is_bad()) {
                 again_at = again_at.min(self.ask(&mut held, from, deadline, &mut heard));
             }
-            if now >= deadline {
-                if now >= deadline + GRACE || !held.lanes.values().any(Lane::is_busy) {
-                    return heard.end();
-                }
-                again_at = deadline + GRACE;
+            let is_waiting = heard.is_bad() || held.lanes.values().any(Lane::is_busy);
+            if now >= overdue || (now >= deadline && !is_waiting) {
+                return heard.end();
             }
             tokio::select! {
                 (broker, arrived) = poll_fn(|context| held.poll(context)) => {
@@ -158,7 +160,7 @@ impl Fetcher {
     ) -> Instant {
         let now = Instant::now();
         let topology = self.cluster.topology();
-        let mut again_at = deadline;
+        let mut again_at = now + GRACE;
         let mut led: HashMap<BrokerId, Places> = HashMap::new();
         for &(partition, _) in from {
             let Some(offset) = held.ahead.wants(partition) else { continue };
@@ -178,13 +180,14 @@ impl Fetcher {
             if lane.is_busy() {
                 continue;
             }
-            if let Some(at) = lane.put_off(now) {
-                again_at = again_at.min(at);
+            if let Some((at, error)) = lane.put_off(now) {
+                again_at = again_at.min(*at);
+                heard.failure = Some(error.clone());
                 continue;
             }
             let patience = deadline.saturating_duration_since(now);
             if let Err(error) = lane.ask(&self.cluster, broker, places, patience) {
-                lane.put_off_from(now);
+                lane.put_off_for(error.clone());
                 heard.failure = Some(error);
                 again_at = again_at.min(now + LEADER_PAUSE);
             }
@@ -200,7 +203,10 @@ impl Fetcher {
         heard: &mut Heard,
     ) -> Result<(), LogError> {
         let (from, answer) = match arrived {
-            Ok(Arrival::Open) => return Ok(()),
+            Ok(Arrival::Open) => {
+                heard.opened = true;
+                return Ok(());
+            }
             Ok(Arrival::Answer(from, answer)) => (from, answer),
             Err(error) => {
                 tracing::debug!(broker = broker.0, %error, "a Fetch request failed");
@@ -229,20 +235,22 @@ impl Fetcher {
         }
         if let Some((partition, offset)) = outside {
             self.is_within(partition, offset).await?;
+            // A new leader may not know yet how far the partition reaches.
+            failure = failure
+                .or(Some(KafkaError::Refused { what: "a fetch", code: ResponseError::OffsetOutOfRange }));
         }
-        if failure.is_some() || outside.is_some() {
+        if let Some(failure) = failure {
             // What the others sent is served; this broker is left alone for a moment.
             if let Some(lane) = held.lanes.get_mut(&broker) {
-                lane.put_off_from(Instant::now());
+                lane.put_off_for(failure.clone());
             }
             self.cluster.is_stale();
-            heard.failure = failure.or(heard.failure.take());
+            heard.failure = Some(failure);
         }
         Ok(())
     }
 
-    /// A broker said that this offset is outside. Asked for the bounds, it must say so too: a new leader may
-    /// not know yet how far the partition reaches.
+    /// A broker said that this offset is outside. Asked for the bounds, it must say so too.
     async fn is_within(&self, partition: Partition, offset: Offset) -> Result<(), LogError> {
         let bounds = self.lookup.bounds(&[partition]).await?;
         match bounds.first() {
@@ -267,6 +275,11 @@ impl Reading {
 }
 
 impl Heard {
+    /// Nobody answered well, and something went wrong.
+    fn is_bad(&self) -> bool {
+        self.failure.is_some() && !self.well
+    }
+
     /// Nothing came. A failure counts where no broker answered well: one that is away does not hold up what
     /// the others lead.
     fn end(self) -> Result<Vec<Fetched>, LogError> {

@@ -53,8 +53,8 @@ enum UnderWay {
 pub(super) struct Lane {
     connection: Option<Connection>,
     under_way: Option<UnderWay>,
-    /// After a failure: not before this.
-    put_off: Option<Instant>,
+    /// After this failure: not before this.
+    put_off: Option<(Instant, KafkaError)>,
 }
 
 impl Lane {
@@ -63,14 +63,14 @@ impl Lane {
         self.under_way.is_some()
     }
 
-    /// When it may be used again, after a failure.
-    pub(super) fn put_off(&self, now: Instant) -> Option<Instant> {
-        self.put_off.filter(|at| *at > now)
+    /// When it may be used again, and after which failure.
+    pub(super) fn put_off(&self, now: Instant) -> Option<&(Instant, KafkaError)> {
+        self.put_off.as_ref().filter(|(at, _)| *at > now)
     }
 
     /// Something went wrong: not again before a while.
-    pub(super) fn put_off_from(&mut self, now: Instant) {
-        self.put_off = Some(now + RETRY_PAUSE);
+    pub(super) fn put_off_for(&mut self, error: KafkaError) {
+        self.put_off = Some((Instant::now() + RETRY_PAUSE, error));
     }
 
     /// Gives up a fetch from elsewhere, or one that answers too late. The connection goes with it, since it
@@ -103,9 +103,7 @@ impl Lane {
         let wait = patience.min(WAIT_MAX);
         let request = request(cluster, &from, wait)?;
         let answers_by = Instant::now() + wait;
-        let answer = connection.start(&request, answers_by + ANSWER_PATIENCE).inspect_err(|_| {
-            self.put_off = Some(Instant::now() + RETRY_PAUSE);
-        })?;
+        let answer = connection.start(&request, answers_by + ANSWER_PATIENCE)?;
         self.under_way = Some(UnderWay::Fetching { from, answers_by, answer });
         Ok(())
     }
@@ -122,9 +120,9 @@ impl Lane {
                 .map(|answer| Arrival::Answer(std::mem::take(from), answer)),
         };
         self.under_way = None;
-        if arrived.is_err() {
+        if let Err(error) = &arrived {
             self.connection = None;
-            self.put_off_from(Instant::now());
+            self.put_off_for(error.clone());
         }
         Poll::Ready(arrived)
     }

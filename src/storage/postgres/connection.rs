@@ -24,6 +24,8 @@ const ESTABLISH_LIMIT: Duration = Duration::from_secs(5);
 const TAKE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a call takes, waiting included. Above the server's own limits, so that its answer is heard.
 const CALL_LIMIT: Duration = Duration::from_secs(9);
+/// How long a call may take that reads all there is.
+const LONG_LIMIT: Duration = Duration::from_secs(600);
 /// The server ends a transaction whose client is silent for this long: a paused owner's locks go with it.
 const SILENT_OWNER_MS: u32 = 5_000;
 /// The server gives up a wait for a lock: a little longer than a paused owner can hold one.
@@ -151,16 +153,17 @@ impl Loan {
         .await
     }
 
-    /// Runs statements in one snapshot.
-    pub(super) async fn snapshot<T>(
-        &self,
-        work: impl Future<Output = Result<T, Fault>>,
+    /// Runs statements in one snapshot, with 10 minutes of time: for commands that read all there is, beside
+    /// which nobody waits.
+    pub(super) async fn long_snapshot<T>(
+        mut self,
+        work: impl AsyncFnOnce(&AsyncPgConnection) -> Result<T, Fault>,
     ) -> Result<T, StorageError> {
+        self.deadline = Instant::now() + LONG_LIMIT;
         self.self_committing(async {
-            let begin = self.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-            let (begun, done) = futures_util::join!(begin, work);
-            begun?;
-            let value = done?;
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = 0";
+            self.command(begin).await?;
+            let value = work(&self).await?;
             self.command("COMMIT").await?;
             Ok(value)
         })

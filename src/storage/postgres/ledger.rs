@@ -30,16 +30,21 @@ impl Ledger for PostgresStore {
         .await
     }
 
+    async fn followed(&self) -> Result<Option<(LogNumber, LogIdentity)>, StorageError> {
+        let conn = self.take().await?;
+        conn.run(followed(&conn)).await
+    }
+
     async fn attach_log(&self, identity: LogIdentity) -> Result<LogNumber, StorageError> {
         let conn = self.take().await?;
-        if let Some(followed) = conn.run(newest(&conn)).await? {
-            return attach(followed, identity);
+        if let Some(known) = conn.run(followed(&conn)).await? {
+            return attach(known, identity);
         }
         conn.transaction(async {
             // Many may start at once on a new database: one makes the rows, and the others find them.
             lock_logs(&conn).await?;
-            match newest(&conn).await? {
-                Some(followed) => Ok(attach(followed, identity)?),
+            match followed(&conn).await? {
+                Some(known) => Ok(attach(known, identity)?),
                 None => {
                     let next = vec![0; identity.partitions as usize];
                     follow(&conn, LogNumber(1), identity, &next).await
@@ -57,7 +62,7 @@ impl Ledger for PostgresStore {
         let conn = self.take().await?;
         conn.transaction(async {
             lock_logs(&conn).await?;
-            let last = newest(&conn).await?.map_or(0, |followed| followed.number.0);
+            let last = followed(&conn).await?.map_or(0, |(number, _)| number.0);
             lock_partitions(&conn, last).await?;
             grow_epochs(&conn, last).await?;
             follow(&conn, LogNumber(last + 1), identity, next).await
@@ -70,9 +75,10 @@ impl Ledger for PostgresStore {
         conn.run(async {
             let slots = slots(partitions)?;
             // In this order: a hand-over that comes between the two has seen the claim and fences it.
-            let (rows, newest) = futures_util::join!(grow_epoch(&conn, log.0, &slots, log.0), newest(&conn));
+            let (rows, newest) =
+                futures_util::join!(grow_epoch(&conn, log.0, &slots, log.0), followed(&conn));
             let rows = rows?;
-            not_superseded(log, newest?.as_ref())?;
+            not_superseded(log, newest?)?;
             claims(partitions, rows)
         })
         .await
@@ -138,8 +144,8 @@ impl Ledger for PostgresStore {
     async fn standstills(&self, log: LogNumber) -> Result<Vec<(Partition, Standstill)>, StorageError> {
         let conn = self.take().await?;
         conn.run(async {
-            let (rows, newest) = futures_util::join!(select_standstills(&conn, log.0), newest(&conn));
-            not_superseded(log, newest?.as_ref())?;
+            let (rows, newest) = futures_util::join!(select_standstills(&conn, log.0), followed(&conn));
+            not_superseded(log, newest?)?;
             rows?
                 .into_iter()
                 .map(|(partition, reason, is_breach)| {
@@ -185,31 +191,21 @@ impl Ledger for PostgresStore {
     }
 }
 
-/// The log that the database follows.
-struct Followed {
-    number: LogNumber,
-    id: Uuid,
-    partitions: i32,
+/// The log that the database follows, and its number.
+async fn followed(conn: &AsyncPgConnection) -> Result<Option<(LogNumber, LogIdentity)>, Fault> {
+    let Some((number, Id(id), partitions)) = select_log(conn).await?.pop() else { return Ok(None) };
+    let partitions = Partition::try_from(partitions).map_err(Fault::refused)?;
+    Ok(Some((LogNumber(number), LogIdentity { id, partitions })))
 }
 
-async fn newest(conn: &AsyncPgConnection) -> Result<Option<Followed>, Fault> {
-    let rows = select_log(conn).await?;
-    Ok(rows.first().map(|&(number, Id(id), partitions)| Followed {
-        number: LogNumber(number),
-        id,
-        partitions,
-    }))
-}
-
-fn attach(followed: Followed, identity: LogIdentity) -> Result<LogNumber, StorageError> {
-    let Followed { number, id, partitions } = followed;
-    if id != identity.id {
-        return Err(StorageError::ForeignLog { expected: id, found: identity.id });
+fn attach((number, known): (LogNumber, LogIdentity), found: LogIdentity) -> Result<LogNumber, StorageError> {
+    if known.id != found.id {
+        return Err(StorageError::ForeignLog { expected: known.id, found: found.id });
     }
-    if i64::from(partitions) != i64::from(identity.partitions) {
+    if known.partitions != found.partitions {
         return Err(StorageError::Refused(format!(
-            "the message log {id} has {} partitions and had {partitions}: their number never changes",
-            identity.partitions
+            "the message log {} has {} partitions and had {}: their number never changes",
+            found.id, found.partitions, known.partitions
         )));
     }
     Ok(number)
@@ -228,11 +224,11 @@ async fn follow(
 }
 
 /// Refuses a log that is not the one followed now.
-fn not_superseded(log: LogNumber, newest: Option<&Followed>) -> Result<(), Fault> {
-    if newest.is_some_and(|followed| followed.number > log) {
-        return Err(StorageError::Superseded.into());
+fn not_superseded(log: LogNumber, newest: Option<(LogNumber, LogIdentity)>) -> Result<(), Fault> {
+    match newest {
+        Some((number, _)) if number > log => Err(StorageError::Superseded.into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Partition, epoch, next offset, published, digest.

@@ -7,12 +7,13 @@
 //! pooling: statements stay prepared, and settings are the connection's.
 //!
 //! **Round trips.** What has no need of an answer travels with what follows (see `statement`): a batch of
-//! records is two round trips whatever its size. Lists travel as arrays: no statement a message.
+//! records is three round trips whatever its size. Lists travel as arrays: no statement a message.
 //!
 //! **Locks** are taken in this order, by everyone: partitions of the log (by number), conversations (by key),
-//! `notify_due` (by key), members (by key, then user), mails (by id); users (by id) alone. Two transactions that
-//! keep to it never deadlock. Applying takes partitions, then the conversations that it adds to; these locks are
-//! what "nobody is waiting any more" has to be said behind, see `raise`.
+//! `notify_due` (by key), users (by id), members (by key, then user), mails (by id). Two transactions that keep
+//! to it never deadlock. Applying takes partitions, then the conversations that it adds to; these locks are what
+//! "nobody is waiting any more" has to be said behind, see `raise`, which takes what is free of conversations
+//! and of `notify_due` and waits for none of it.
 //!
 //! **What survives what.** A commit is as durable as the server's `synchronous_commit` says, on by default.
 //!
@@ -21,6 +22,7 @@
 //! so the operator does (`renew_incarnation`).
 
 mod apply;
+mod audit;
 mod catchup;
 mod connection;
 mod decide;

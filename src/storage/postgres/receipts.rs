@@ -52,9 +52,10 @@ impl Receipts for PostgresStore {
             *known = to.0.max(*known);
         }
         let (ids, to): (Vec<String>, Vec<i64>) = furthest.into_iter().unzip();
+        let users = vec![user.get(); ids.len()];
         let conn = self.take().await?;
         conn.run(async {
-            name_gaps(&conn, &ids, &to, user.get()).await?;
+            name_gaps(&conn, &ids, &users, &to).await?;
             Ok(())
         })
         .await
@@ -131,47 +132,56 @@ statement!(
          RETURNING moved.id, m.user_id, m.delivered, m.read"
 );
 
+// The user comes along as a column, so that each member is looked up by the whole key: by the parameter, all
+// members of the user would be compared with each conversation.
+//
 // Plan: members by `members_by_user`, their conversations by key. 0.5 ms for 20 conversations, 30 ms for 6,000.
 statement!(
     fn confirm(log: i32, offsets: &'a [i64], user: i64) -> MovedRow = concat!(
         "WITH RECURSIVE frontier (aim, log, offsets) AS (
              VALUES (1, ?::integer, ?::bigint[])
          ), candidate AS MATERIALIZED (
-             SELECT m.conversation_key AS key, c.id, m.delivered AS known, c.last_seq AS head, ",
+             SELECT m.conversation_key AS key, m.user_id, c.id, m.delivered AS known, c.last_seq AS head, ",
         covers_head!("$1", "$2"), " AS whole
              FROM members AS m JOIN conversations AS c ON c.conversation_key = m.conversation_key
              WHERE m.user_id = ? AND m.delivered < c.last_seq AND m.gap_to <= m.delivered
          ), start (key, aim, low, high) AS (
              SELECT key, 1, known, head FROM candidate WHERE NOT whole
-         ), ", seek!(), ", held AS MATERIALIZED (
-             SELECT m.conversation_key, c.id, coalesce(r.seq, c.head) AS delivered
-             FROM candidate AS c LEFT JOIN covered AS r ON r.key = c.key
-             JOIN members AS m ON m.conversation_key = c.key AND m.user_id = $3
-             WHERE coalesce(r.seq, c.head) > m.delivered AND m.gap_to <= m.delivered
+         ), ", seek!(), ", found AS (
+             SELECT key, max(user_id) AS user_id, max(id) AS id, coalesce(max(low), max(head)) AS delivered
+             FROM (SELECT key, user_id, id, head, NULL::bigint AS low FROM candidate
+                   UNION ALL SELECT key, NULL, NULL, NULL, low FROM seek) AS parts
+             GROUP BY key
+         ), held AS MATERIALIZED (
+             SELECT m.conversation_key, m.user_id, f.id, f.delivered
+             FROM found AS f JOIN members AS m ON m.conversation_key = f.key AND m.user_id = f.user_id
+             WHERE f.delivered > m.delivered AND m.gap_to <= m.delivered
              ORDER BY m.conversation_key
              FOR NO KEY UPDATE OF m
          )
          UPDATE members AS m SET delivered = held.delivered
          FROM held
-         WHERE m.conversation_key = held.conversation_key AND m.user_id = $3 AND m.delivered < held.delivered
+         WHERE m.conversation_key = held.conversation_key AND m.user_id = held.user_id
+             AND m.delivered < held.delivered
          RETURNING held.id, m.user_id, m.delivered, m.read"
     )
 );
 
 statement!(
-    fn name_gaps(ids: &'a [String], to: &'a [i64], user: i64) =
+    fn name_gaps(ids: &'a [String], users: &'a [i64], to: &'a [i64]) =
         "WITH held AS MATERIALIZED (
-             SELECT m.conversation_key, a.to_seq
-             FROM unnest(?, ?) AS a (id, to_seq)
+             SELECT m.conversation_key, m.user_id, a.to_seq
+             FROM unnest(?, ?, ?) AS a (id, user_id, to_seq)
              JOIN conversations AS c ON c.id = a.id
-             JOIN members AS m ON m.conversation_key = c.conversation_key AND m.user_id = ?
+             JOIN members AS m ON m.conversation_key = c.conversation_key AND m.user_id = a.user_id
              WHERE m.gap_to < a.to_seq
              ORDER BY m.conversation_key
              FOR NO KEY UPDATE OF m
          )
          UPDATE members AS m SET gap_to = held.to_seq
          FROM held
-         WHERE m.conversation_key = held.conversation_key AND m.user_id = $3 AND m.gap_to < held.to_seq"
+         WHERE m.conversation_key = held.conversation_key AND m.user_id = held.user_id
+             AND m.gap_to < held.to_seq"
 );
 
 statement!(

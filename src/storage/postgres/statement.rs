@@ -98,6 +98,7 @@ macro_rules! statement {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $row:ty = $sql:expr) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the parameters of a statement")]
+        #[allow(clippy::needless_lifetimes, reason = "without borrowed parameters")]
         pub(super) async fn $name<'a>(
             conn: &'a diesel_async::AsyncPgConnection,
             $($arg: $type),*
@@ -114,6 +115,7 @@ macro_rules! statement {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $sql:expr) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the parameters of a statement")]
+        #[allow(clippy::needless_lifetimes, reason = "without borrowed parameters")]
         pub(super) async fn $name<'a>(
             conn: &'a diesel_async::AsyncPgConnection,
             $($arg: $type),*

@@ -102,17 +102,9 @@ fn disorder(conn: &mut SqliteConnection, after: i64, limit: u32) -> Result<Disor
     };
     for (key, id, last_seq) in heads {
         let id = rows::conversation_id(&id)?;
-        let (count, first, last, disordered) = events.get(&key).copied().unwrap_or_default();
-        let mut broken = |wrong: bool, what: String| {
-            if wrong {
-                found.broken.push((id, what));
-            }
-        };
-        let whole = (count, first, last) == (last_seq, 1, last_seq);
-        broken(!whole, format!("{count} events, seqs {first} to {last}, where its head says {last_seq}"));
-        broken(disordered > 0, format!("{disordered} events lie before their predecessor in log or time"));
+        let counts = events.get(&key).copied().unwrap_or_default();
         let beyond = beyond.get(&key).copied().unwrap_or_default();
-        broken(beyond > 0, format!("the cursors of {beyond} members point beyond seq {last_seq}"));
+        found.broken.extend(Disorder::of(last_seq, counts, beyond).map(|what| (id, what)));
     }
     Ok(found)
 }

@@ -1,0 +1,78 @@
+//! Redis forgets everything, dies, or says nothing: messages are stored all the same, and reach everybody by way
+//! of storage; nobody who is there is mailed.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::cluster::Cluster;
+use crate::proxy::Way;
+use crate::scene::{Scene, outage};
+
+/// Nodes read storage when they heard nothing for 3 s; the rest is a debug build on a busy machine.
+const THROUGH_STORAGE_WITHIN: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 5_500 } else { 4_000 });
+/// While the outage lasts, what is written reaches everybody within this.
+const MEANWHILE_WITHIN: Duration = Duration::from_secs(3);
+/// After it: one heartbeat.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+async fn command(cluster: &Cluster, command: &str) {
+    let url: reqwest::Url = cluster.services.url("REDIS_URL").parse().unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", url.port().unwrap())).await.unwrap();
+    stream.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+    let mut answer = [0; 64];
+    let count = stream.read(&mut answer).await.unwrap();
+    assert_eq!(&answer[..count], b"+OK\r\n");
+}
+
+/// Redis is away now: for as long as an outage lasts, everybody hears from everybody.
+async fn assert_through_storage(scene: &Scene, what: &str) {
+    let fault = scene.fault();
+    scene.assert_delivers(&fault, THROUGH_STORAGE_WITHIN, &format!("{what}, at first")).await;
+    for _ in 0..3 {
+        let meanwhile = scene.fault();
+        scene.assert_delivers(&meanwhile, MEANWHILE_WITHIN, &format!("{what}, meanwhile")).await;
+        scene.go_on(outage(10, 1)).await;
+    }
+}
+
+async fn assert_back(scene: &Scene, what: &str) {
+    let back = scene.fault();
+    scene.assert_delivers(&back, BACK_WITHIN, what).await;
+    println!("  all is well {:?} later", scene.cluster.well().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_may_forget_everything() {
+    let scene = Scene::begin().await;
+    for _ in 0..3 {
+        let fault = scene.fault();
+        command(&scene.cluster, "FLUSHALL").await;
+        scene.assert_delivers(&fault, BACK_WITHIN, "Redis forgot everything").await;
+        scene.go_on(Duration::from_secs(2)).await;
+    }
+    scene.end(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_redis_is_killed_and_comes_back() {
+    let scene = Scene::begin().await;
+    scene.cluster.fragile().kill("redis");
+    assert_through_storage(&scene, "Redis is dead").await;
+    scene.cluster.fragile().restart("redis");
+    assert_back(&scene, "Redis was killed and is back").await;
+    scene.end(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_redis_is_silent() {
+    let scene = Scene::begin().await;
+    let ways: Vec<_> = scene.cluster.nodes().map(|node| node.redis.clone()).collect();
+    ways.iter().for_each(|way| way.set(Way::Swallowed));
+    assert_through_storage(&scene, "Redis is silent").await;
+    ways.iter().for_each(|way| way.heal());
+    assert_back(&scene, "Redis speaks again").await;
+    scene.end(false).await;
+}

@@ -1,0 +1,94 @@
+//! A cluster on which nothing fails: what one node is told, the other knows.
+
+use std::time::{Duration, Instant};
+
+use chatd::cli::bench::client::Client;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::database;
+use crate::history;
+use crate::node::{Node, PATIENCE};
+use crate::scene::Scene;
+use crate::support;
+
+async fn connect(node: &Node, user: i64) -> Client {
+    let mut client = Client::connect(&node.ws(&support::token(user)), &[]).await.unwrap();
+    next(&mut client, "resumed").await;
+    client
+}
+
+/// The next frame of a type.
+async fn next(client: &mut Client, kind: &str) -> Value {
+    let wait = async {
+        loop {
+            let frame = client.recv_json().await.unwrap();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no `{kind}` came"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_on_two_nodes_are_in_one_chat() {
+    let cluster = Cluster::start().await;
+    println!("  all four say that they are ready after {:?}", cluster.well().await);
+    let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
+    let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
+
+    let began = Instant::now();
+    for number in 1..=20 {
+        let (from, to, user) =
+            if number % 2 == 1 { (&mut ana, &mut ben, 2) } else { (&mut ben, &mut ana, 1) };
+        let content = format!("hello {number}");
+        from.send_json(&json!({"type": "send", "to": user, "content": content})).await.unwrap();
+        for client in [to, from] {
+            let message = next(client, "message").await;
+            assert_eq!((&message["content"], &message["seq"]), (&json!(content), &json!(number)));
+        }
+    }
+    println!("  20 messages there and back in {:?}", began.elapsed());
+    // What was confirmed on one node is known on the other.
+    ben.send_json(&json!({"type": "read", "conversation": "dm-1-2", "seq": 20})).await.unwrap();
+    while next(&mut ana, "receipt").await["read"] != 20 {}
+
+    // The same history from everywhere.
+    let conversation = "dm-1-2".parse().unwrap();
+    let from_one = history::read(one.address(), conversation, &support::token(2)).await;
+    let from_two = history::read(two.address(), conversation, &support::token(1)).await;
+    assert!(from_one == from_two && from_one.len() == 20, "{from_one:?} {from_two:?}");
+    let stored = database::history(&cluster.database_url).await;
+    assert_eq!(
+        stored.iter().map(|row| row.id).collect::<Vec<_>>(),
+        from_one.iter().map(|r| r.id).collect::<Vec<_>>()
+    );
+    assert_eq!(stored[19].content, "hello 20");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_opens_one_socket_on_the_other() {
+    let cluster = Cluster::start().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/v1/auth/tickets", cluster.serves[0].address());
+    let answer = http.post(url).bearer_auth(support::token(1)).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    let answer: Value = answer.json().await.unwrap();
+    let url =
+        format!("ws://{}/ws?ticket={}", cluster.serves[1].address(), answer["ticket"].as_str().unwrap());
+    let mut client = Client::connect(&url, &[]).await.unwrap();
+    assert_eq!(client.recv_json().await.unwrap()["user"]["id"], 1);
+    // It is used up, here and there.
+    for node in &cluster.serves {
+        let again = url.replace(cluster.serves[1].address(), node.address());
+        assert!(Client::connect(&again, &[]).await.is_err(), "a ticket opened a second socket");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_all_is_kept_and_who_is_away_is_mailed() {
+    let scene = Scene::begin().await;
+    scene.go_on(Duration::from_secs(5)).await;
+    scene.end(false).await;
+}
