@@ -29,6 +29,7 @@ mod decide;
 mod error;
 mod events;
 mod insert;
+mod inspect;
 mod ledger;
 mod notifications;
 mod raise;
@@ -44,6 +45,7 @@ mod users;
 use std::sync::Arc;
 
 pub use error::OpenError;
+pub use inspect::{Inspection, inspect, renew_incarnation};
 
 use super::StorageError;
 use crate::domain::Secret;

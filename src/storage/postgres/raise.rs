@@ -72,7 +72,10 @@ async fn write(conn: &AsyncPgConnection, decided: &Decided) -> Result<(), Fault>
         move_due(conn, &moved, &moments),
         delete_due(conn, &done),
     );
-    (mails?, notified?, moved?, done?);
+    mails?;
+    notified?;
+    moved?;
+    done?;
     Ok(())
 }
 
