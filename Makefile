@@ -33,12 +33,13 @@ check: ## format, lints and the rules of the tree, in seconds
 fmt: ## format the code
 	cargo fmt
 
-lint: ## clippy, and shellcheck where it is installed
+lint: ## clippy, and what else is installed: shellcheck, and checks of docker/
 	cargo clippy --locked --all-targets -- -D warnings
 	@if command -v shellcheck > /dev/null; then \
 	  shellcheck --external-sources --severity=warning scripts/bench scripts/bench-compare scripts/build scripts/reset \
-	    scripts/run-stack scripts/stack scripts/test scripts/check-docker .ci/run; \
+	    scripts/run-stack scripts/stack scripts/stack.d/*.sh scripts/test scripts/check-docker .ci/run; \
 	else echo "shellcheck is not installed: scripts were not looked at"; fi
+	@scripts/check-docker
 
 bench: build ## latency, throughput and memory of a release server on a folder of its own
 	@scripts/bench $(ARGS)

@@ -17,6 +17,7 @@
 
 KAFKA=$STACK/kafka
 KAFKA_VERSION=4.3.1
+KAFKA_MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
 # kafka_install VERSION JARS GROUP:ARTIFACT:VERSION…: gets the jars, and counts them.
 kafka_install() {
@@ -38,7 +39,10 @@ kafka_install() {
     done
     printf '\n</dependencies></project>\n'
   } > "$new/pom.xml"
-  (cd "$new" && timeout 600 mvn -q -B dependency:copy-dependencies -DoutputDirectory="$new/libs") > "$new/log" 2>&1 ||
+  (
+    cd "$new"
+    timeout 600 mvn -q -B "$KAFKA_MAVEN_PLUGIN:copy-dependencies" -DoutputDirectory="$new/libs"
+  ) > "$new/log" 2>&1 ||
     die "Maven could not get Kafka $version, see $new/log: $(tail -n 3 "$new/log")"
   found=$(find "$new/libs" -name '*.jar' -size +0 | wc -l)
   [[ $found == "$jars" ]] || die "Kafka $version has $jars jars, Maven brought $found: see $new"
@@ -116,7 +120,8 @@ kafka_exports() {
 
 # kafka_configure NODES SECRET: server.properties of each node, for the ports in PORTS.
 kafka_configure() {
-  local nodes=$1 secret=$2 node voters='' listeners
+  local nodes=$1 secret=$2 node voters='' listeners map=CONTROLLER:PLAINTEXT kind
+  for kind in PLAINTEXT SSL SASL_PLAINTEXT SASL_SSL; do map+=,$kind:$kind; done
   for ((node = 1; node <= nodes; node++)); do voters+=,$node@127.0.0.1:${PORTS[node * 5 - 1]}; done
   for ((node = 1; node <= nodes; node++)); do
     listeners=$(kafka_listeners "${PORTS[@]:node * 5 - 5:4}")
@@ -127,7 +132,7 @@ kafka_configure() {
       printf '%s\n' "process.roles=broker,controller" "node.id=$node" "log.dirs=$KAFKA/$node/data" \
         "listeners=$listeners,CONTROLLER://127.0.0.1:${PORTS[node * 5 - 1]}" \
         "controller.listener.names=CONTROLLER" "controller.quorum.voters=${voters#,}" \
-        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL" \
+        "listener.security.protocol.map=$map" \
         "share.coordinator.state.topic.num.partitions=1" \
         "share.coordinator.state.topic.replication.factor=$nodes" \
         "share.coordinator.state.topic.min.isr=$((nodes > 1 ? 2 : 1))"
@@ -191,8 +196,11 @@ kafka_up() {
   mkdir -p "$KAFKA"
   printf '%s\n' "$nodes" > "$KAFKA/nodes"
   secret=$(password "$KAFKA")
-  # 16 random bytes as base64 of URLs; one that begins with - is refused.
-  [[ -s $KAFKA/id ]] || { openssl rand -base64 16 | tr '+/' 'ab' | tr -d '=' > "$KAFKA/id.new" && mv "$KAFKA/id.new" "$KAFKA/id"; }
+  if [[ ! -s $KAFKA/id ]]; then
+    # 16 random bytes in base64, without what an address cannot hold.
+    openssl rand -base64 16 | tr '+/' 'ab' | tr -d '=' > "$KAFKA/id.new"
+    mv "$KAFKA/id.new" "$KAFKA/id"
+  fi
   for ((try = 0; try < 5; try++)); do
     # Nodes that still run keep their ports, which those that do not run were configured with.
     if [[ -z $(kafka_running "$nodes") ]]; then
@@ -262,7 +270,7 @@ kafka_tool() {
     delete-records) class=$tools.DeleteRecordsCommand ;;
     console-consumer) class=$tools.consumer.ConsoleConsumer ;;
     producer-perf-test) class=$tools.ProducerPerformance ;;
-    *) die "kafka-tool knows topics, consumer-groups, configs, get-offsets, delete-records, console-consumer, producer-perf-test" ;;
+    *) die "kafka-tool has topics consumer-groups configs get-offsets delete-records console-consumer producer-perf-test" ;;
   esac
   [[ -n $(kafka_running 3) ]] || die "Kafka does not run: scripts/stack up kafka"
   local ports

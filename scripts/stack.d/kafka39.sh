@@ -92,12 +92,14 @@ kafka39_env() {
 }
 
 kafka39_status() {
-  local part pid ports
+  local part pid ports port
   [[ -s $KAFKA39/ports ]] || { printf 'kafka39             down\n'; return; }
   read -r -a ports < "$KAFKA39/ports"
   for part in zookeeper broker; do
     if pid=$(running "$KAFKA39/$part"); then
-      printf 'kafka39 %-11s pid %-8s 127.0.0.1:%s\n' "$part" "$pid" "${ports[$([[ $part == broker ]] && echo 0 || echo 4)]}"
+      port=${ports[0]}
+      [[ $part == broker ]] || port=${ports[4]}
+      printf 'kafka39 %-11s pid %-8s 127.0.0.1:%s\n' "$part" "$pid" "$port"
     else
       printf 'kafka39 %-11s down\n' "$part"
     fi

@@ -43,6 +43,8 @@ pub(super) struct Producer {
     pub(super) cluster: Arc<Cluster>,
     pub(super) ends: Arc<Ends>,
     pub(super) linger: Duration,
+    /// The partitions of each leader, as of this state of the cluster.
+    led: (Option<Arc<Topology>>, Vec<(Option<BrokerId>, Vec<Partition>)>),
     lanes: HashMap<BrokerId, Lane>,
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
     /// The partition that the next request begins with, so that a busy one does not starve the others.
@@ -83,7 +85,7 @@ impl Drop for Abandon {
 impl Producer {
     pub(super) fn new(queue: Arc<Queue>, cluster: Arc<Cluster>, ends: Arc<Ends>, linger: Duration) -> Self {
         let (lanes, flights) = (HashMap::new(), FuturesUnordered::new());
-        Self { queue, cluster, ends, linger, lanes, flights, turn: 0 }
+        Self { queue, cluster, ends, linger, led: (None, Vec::new()), lanes, flights, turn: 0 }
     }
 
     /// Runs until the queue is closed and everything is answered.
@@ -114,18 +116,15 @@ impl Producer {
         }
         let mut again_at = self.queue.expire(now);
         let mut wait_for = |at: Instant| again_at = Some(again_at.map_or(at, |known| known.min(at)));
-        let mut led: HashMap<Option<BrokerId>, Vec<Partition>> = HashMap::new();
-        for partition in 0..topology.partitions() {
-            led.entry(topology.leader(partition)).or_default().push(partition);
-        }
-        self.lanes.retain(|broker, lane| lane.is_busy || led.contains_key(&Some(*broker)));
-        for (leader, partitions) in led {
+        self.follow(&topology);
+        let mut launching = Vec::new();
+        for (leader, partitions) in &self.led.1 {
             let free = Lane { connection: None, is_busy: false, next_at: now };
             let lane = leader.map(|broker| self.lanes.entry(broker).or_insert(free));
             if lane.as_ref().is_some_and(|lane| lane.is_busy) {
                 continue;
             }
-            let ready = self.queue.ready(partitions.into_iter(), now);
+            let ready = self.queue.ready(partitions.iter().copied(), now);
             ready.retry_at.into_iter().for_each(&mut wait_for);
             if ready.partitions.is_empty() {
                 continue;
@@ -134,8 +133,7 @@ impl Producer {
                 (Some(broker), Some(lane)) if lane.next_at <= now => {
                     lane.next_at = now + self.linger;
                     lane.is_busy = true;
-                    let connection = lane.connection.take();
-                    self.launch(broker, connection, ready.partitions, now);
+                    launching.push((*broker, lane.connection.take(), ready.partitions));
                 }
                 (_, Some(lane)) => wait_for(lane.next_at),
                 (_, None) => {
@@ -144,7 +142,23 @@ impl Producer {
                 }
             }
         }
+        for (broker, connection, partitions) in launching {
+            self.launch(broker, connection, partitions, now);
+        }
         again_at
+    }
+
+    /// Sorts the partitions by their leaders, and lets go of brokers that lead none.
+    fn follow(&mut self, topology: &Arc<Topology>) {
+        if self.led.0.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
+            return;
+        }
+        let mut led: HashMap<Option<BrokerId>, Vec<Partition>> = HashMap::new();
+        for partition in 0..topology.partitions() {
+            led.entry(topology.leader(partition)).or_default().push(partition);
+        }
+        self.lanes.retain(|broker, lane| lane.is_busy || led.contains_key(&Some(*broker)));
+        self.led = (Some(Arc::clone(topology)), led.into_iter().collect());
     }
 
     fn launch(
