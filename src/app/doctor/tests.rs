@@ -1,3 +1,5 @@
+//! What is judged from what was found, and an examination of an empty folder.
+
 use std::time::Duration;
 
 use uuid::Uuid;
