@@ -30,6 +30,7 @@ mod absent;
 mod answers;
 mod books;
 mod broker;
+mod chaos;
 mod cluster;
 mod database;
 mod kill;

@@ -54,3 +54,19 @@ async fn a_commit_whose_answer_is_lost_is_done_once() {
     println!("  {} answers were lost", lost());
     scene.end(true).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_without_postgresql_holds_nothing_up_for_good() {
+    let scene = Scene::begin().await;
+    for (what, way) in [
+        ("a consumer", scene.cluster.consumes[0].postgres.clone()),
+        ("a node", scene.cluster.serves[0].postgres.clone()),
+    ] {
+        way.refuse();
+        scene.go_on(Duration::from_secs(6)).await;
+        let back = scene.fault();
+        way.heal();
+        scene.assert_delivers(&back, BACK_WITHIN, &format!("{what} was without PostgreSQL")).await;
+    }
+    scene.end(false).await;
+}

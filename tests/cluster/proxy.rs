@@ -4,7 +4,7 @@
 //! Proxies run in threads of their own, so that they outlive the test that made them and never wait for it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ struct Shared {
     state: watch::Sender<State>,
     /// Grows with each cut.
     cuts: watch::Sender<u64>,
+    /// Whether the next COMMIT closes the way up, before it is sent.
+    holds_commit: AtomicBool,
     /// Answers to a COMMIT that are to be lost yet, and what follows.
     to_lose: Mutex<(usize, Then)>,
     lost: AtomicUsize,
@@ -90,6 +92,7 @@ impl Proxy {
             target: Mutex::new(target.to_owned()),
             state: watch::Sender::new(HEALTHY),
             cuts: watch::Sender::new(0),
+            holds_commit: AtomicBool::new(false),
             to_lose: Mutex::new((0, Then::Cut)),
             lost: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -130,6 +133,7 @@ impl Proxy {
 
     /// All is well again; connections that were swallowed stay silent until they are cut.
     pub fn heal(&self) {
+        self.shared.holds_commit.store(false, Ordering::SeqCst);
         self.shared.state.send_replace(HEALTHY);
         self.shared.to_lose.lock().unwrap().0 = 0;
     }
@@ -137,6 +141,16 @@ impl Proxy {
     /// Resets the connections that are open now.
     pub fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Lets everything through until somebody says COMMIT: that, and whatever is said later, is held. Waits until it
+    /// has come to that.
+    pub async fn hold_at_commit(&self) {
+        self.shared.holds_commit.store(true, Ordering::SeqCst);
+        let mut state = self.shared.state.subscribe();
+        let held =
+            tokio::time::timeout(Duration::from_secs(20), state.wait_for(|state| state.up == Way::Held));
+        held.await.expect("nobody commits").unwrap();
     }
 
     /// Loses the answers to the next COMMITs of a PostgreSQL.
@@ -215,6 +229,9 @@ async fn pump(
         let count = from.read(&mut buffer).await?;
         let counter = if is_down { &shared.down } else { &shared.up };
         counter.fetch_add(count as u64, Ordering::Relaxed);
+        if !is_down && says_commit(&buffer[..count]) && shared.holds_commit.swap(false, Ordering::SeqCst) {
+            shared.state.send_modify(|state| state.up = Way::Held);
+        }
         let settled = state.wait_for(|state| way(state, is_down) != Way::Held).await;
         match settled.map_or(Way::Open, |state| way(&state, is_down)) {
             Way::Swallowed => is_gone = true,
@@ -249,6 +266,12 @@ async fn pump(
 
 fn way(state: &State, is_down: bool) -> Way {
     if is_down { state.down } else { state.up }
+}
+
+/// A `Query` with this word alone, wherever in the bytes.
+fn says_commit(bytes: &[u8]) -> bool {
+    const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+    bytes.windows(COMMIT.len()).any(|window| window == COMMIT)
 }
 
 /// Whether the answer to a COMMIT is to be lost, and what then.
@@ -358,6 +381,23 @@ mod tests {
         say(&mut client, b"one").await;
         assert_eq!(hear(&mut client).await, b"one");
         assert!(began.elapsed() >= MOMENT * 2, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_held_before_it_is_done() {
+        let (proxy, mut client) = echo().await;
+        say(&mut client, b"BEGIN").await;
+        assert_eq!(hear(&mut client).await, b"BEGIN");
+        let held = proxy.clone();
+        let holding = tokio::spawn(async move { held.hold_at_commit().await });
+        while !proxy.shared.holds_commit.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        say(&mut client, b"Q\0\0\0\x0bCOMMIT\0").await;
+        holding.await.unwrap();
+        assert!(hears_nothing(&mut client).await);
+        proxy.heal();
+        assert_eq!(hear(&mut client).await, b"Q\0\0\0\x0bCOMMIT\0");
     }
 
     #[tokio::test]

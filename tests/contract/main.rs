@@ -19,6 +19,7 @@ mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
 mod storage_load;
+mod storage_mails;
 mod storage_notifications;
 mod storage_postgres;
 mod storage_receipts;

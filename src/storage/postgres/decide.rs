@@ -13,8 +13,8 @@ const UNPUBLISHED_MS: i64 = 1_000;
 /// How soon to look again at what has not been published for a whole grace: a moment more will do.
 const UNSETTLED_MS: i64 = 250;
 
-/// Key, id, grace, and the present moment.
-pub(super) type DueRow = (i64, String, i64, i64);
+/// Key, id, grace, the last seq, and the present moment.
+pub(super) type DueRow = (i64, String, i64, i64, i64);
 
 /// Key, user, how far the conversation goes, is published and is settled, seq and time of the first message of
 /// others that waits, and the time of the first one that is not published.
@@ -55,6 +55,8 @@ enum Verdict {
 struct Due {
     conversation: ConversationId,
     grace_ms: i64,
+    /// The last seq when it was taken in hand.
+    head: i64,
     /// When to look at it again.
     next: Option<i64>,
 }
@@ -91,6 +93,33 @@ impl Notified {
     }
 }
 
+/// When conversations are looked at again.
+#[derive(Default)]
+pub(super) struct Looks {
+    pub(super) later: Later,
+    pub(super) soon: Soon,
+}
+
+/// Rows of `notify_later`, column by column.
+#[derive(Default)]
+pub(super) struct Later {
+    pub(super) keys: Vec<i64>,
+    pub(super) moments: Vec<i64>,
+    pub(super) graces: Vec<i64>,
+}
+
+/// What becomes of rows of `notify_due`, column by column.
+#[derive(Default)]
+pub(super) struct Soon {
+    pub(super) keys: Vec<i64>,
+    /// The last seqs when they were taken in hand.
+    pub(super) heads: Vec<i64>,
+    /// When nobody adds to it: `None` goes.
+    pub(super) moments: Vec<Option<i64>>,
+    /// When what is added now may be due.
+    pub(super) graces_end: Vec<i64>,
+}
+
 /// What becomes of the conversations in hand.
 pub(super) struct Decided {
     pub(super) now: i64,
@@ -104,13 +133,13 @@ impl Decided {
     pub(super) fn new(taken: &[DueRow]) -> Result<Self, Fault> {
         let due = taken
             .iter()
-            .map(|(key, id, grace_ms, _)| {
+            .map(|(key, id, grace_ms, head, _)| {
                 let conversation = rows::conversation_id(id)?;
-                Ok((*key, Due { conversation, grace_ms: *grace_ms, next: None }))
+                Ok((*key, Due { conversation, grace_ms: *grace_ms, head: *head, next: None }))
             })
             .collect::<Result<_, Fault>>()?;
         Ok(Self {
-            now: taken.first().map_or(0, |row| row.3),
+            now: taken.first().map_or(0, |row| row.4),
             due,
             mails: Mails::default(),
             notified: Notified::default(),
@@ -194,19 +223,24 @@ impl Decided {
         Ok(())
     }
 
-    /// Which conversations are looked at again and when, and which are done with.
-    pub(super) fn next_looks(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
-        let (mut moved, mut moments, mut done) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, due) in &self.due {
-            match due.next {
-                Some(at) => {
-                    moved.push(*key);
-                    moments.push(at);
-                }
-                None => done.push(*key),
+    /// When each conversation in hand is looked at again.
+    pub(super) fn looks(&self) -> Looks {
+        let mut looks = Looks::default();
+        for (&key, due) in &self.due {
+            let grace_end = self.now.saturating_add(due.grace_ms);
+            // What is not due before a message that comes now waits elsewhere.
+            let soon = due.next.filter(|at| *at <= grace_end);
+            if let (Some(at), None) = (due.next, soon) {
+                looks.later.keys.push(key);
+                looks.later.moments.push(at);
+                looks.later.graces.push(due.grace_ms);
             }
+            looks.soon.keys.push(key);
+            looks.soon.heads.push(due.head);
+            looks.soon.moments.push(soon);
+            looks.soon.graces_end.push(grace_end);
         }
-        (moved, moments, done)
+        looks
     }
 }
 

@@ -95,7 +95,7 @@ impl Ledger for PostgresStore {
 
     async fn apply(&self, batch: Batch) -> Result<Vec<Applied>, StorageError> {
         let conn = self.take().await?;
-        conn.self_committing(apply::apply(&conn, batch)).await
+        apply::apply(&conn, batch).await
     }
 
     async fn mark_published(
