@@ -15,6 +15,7 @@
 //! `raise` with `notify_due` and, at its end, with conversations.
 //!
 //! **What survives what.** A commit is as durable as the server's `synchronous_commit` says, on by default.
+//! `make_durable` syncs in any case, so that the message log forgets nothing that the server could lose.
 //!
 //! **Backups** are PostgreSQL's (`pg_dump`, a base backup). A restored history may go on otherwise than the
 //! lost one, and clients' cursors may lie beyond it; PostgreSQL does not tell a database that it was restored,
