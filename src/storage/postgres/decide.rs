@@ -266,3 +266,89 @@ fn verdict(policy: &DuePolicy, now: i64, waiting: &Waiting, people: &People) -> 
     }
     Verdict::Mail
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Frontier, LogNumber};
+    use std::time::Duration;
+
+    const NOW: i64 = 1_000_000;
+    const GRACE: i64 = 10_000;
+
+    fn policy() -> DuePolicy {
+        let nothing = Frontier::nothing(LogNumber(1), 1);
+        DuePolicy {
+            settled: nothing.clone(),
+            published: nothing,
+            min_interval: Duration::from_secs(3_600),
+            per_day: 2,
+            max_age: Duration::from_secs(60),
+            limit: 100,
+        }
+    }
+
+    fn in_hand(conversations: i64) -> Decided {
+        let row = |key: i64| (key, format!("dm-1-{}", key + 1), GRACE, 9, NOW);
+        Decided::new(&(1..=conversations).map(row).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// A member whose first waiting message is seq 5; everything is published and settled up to 7.
+    fn behind(key: i64, stored_at: i64) -> BehindRow {
+        (key, 1, (9, 7, 7), (Some(5), Some(stored_at)), None)
+    }
+
+    fn reachable() -> People {
+        People { known: [(1, (false, true))].into(), ..People::default() }
+    }
+
+    #[test]
+    fn what_is_not_due_is_looked_at_when_it_is() {
+        let mut decided = in_hand(1);
+        assert!(decided.look(behind(1, NOW - 4_000)).is_none());
+        assert_eq!(decided.looks().soon.moments, [Some(NOW + 6_000)]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes() {
+        let looks = in_hand(1).looks();
+        assert_eq!((looks.soon.moments, looks.soon.graces_end), (vec![None], vec![NOW + GRACE]));
+        assert!(looks.later.keys.is_empty());
+    }
+
+    #[test]
+    fn who_had_a_mail_lately_waits_elsewhere() {
+        let mut decided = in_hand(1);
+        let waiting = decided.look(behind(1, NOW - GRACE)).unwrap();
+        let people = People { last_mails: [((1, 1), NOW - 60_000)].into(), ..reachable() };
+        decided.judge(&policy(), vec![waiting], people).unwrap();
+        let looks = decided.looks();
+        assert_eq!((looks.soon.moments, looks.later.moments), (vec![None], vec![NOW - 60_000 + 3_600_000]));
+        assert!(decided.mails.keys.is_empty() && decided.notified.keys.is_empty());
+    }
+
+    #[test]
+    fn mails_of_one_turn_count_for_the_day_the_longest_due_first() {
+        let mut decided = in_hand(3);
+        let rows = [behind(1, NOW - 12_000), behind(2, NOW - 14_000), behind(3, NOW - 13_000)];
+        let waiting = rows.into_iter().filter_map(|row| decided.look(row)).collect();
+        decided.judge(&policy(), waiting, reachable()).unwrap();
+        assert_eq!(decided.mails.keys, [2, 3, 1]);
+        assert_eq!(decided.mails.reasons, [None, None, Some("capped")]);
+        assert_eq!(
+            (decided.mails.from.as_slice(), decided.mails.to.as_slice()),
+            (&[5, 5, 5][..], &[7, 7, 7][..])
+        );
+        assert_eq!(decided.raised.mails, 2);
+    }
+
+    #[test]
+    fn what_is_behind_the_mail_is_looked_at_again() {
+        let mut decided = in_hand(1);
+        let (key, user, reach, first, _) = behind(1, NOW - 2 * GRACE);
+        let later: i64 = NOW - GRACE - 1;
+        let waiting = decided.look((key, user, reach, first, Some(later))).unwrap();
+        decided.judge(&policy(), vec![waiting], reachable()).unwrap();
+        assert_eq!(decided.looks().soon.moments, [Some(NOW + UNPUBLISHED_MS)]);
+    }
+}
