@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::cluster::GRACE;
 use crate::proxy::{Then, Way};
 use crate::scene::{Scene, rounds};
 
@@ -56,6 +57,13 @@ fn some_time(random: &mut StdRng) -> Duration {
 /// Does it, and undoes it after a while.
 async fn befall(scene: &mut Scene, fault: Fault, place: usize, time: Duration) {
     let is_node = time.subsec_millis().is_multiple_of(2);
+    // People on a node that cannot write down for so long who confirmed what are mailed, and rightly.
+    let is_deaf = matches!(fault, Fault::CutPostgres | Fault::HoldPostgres | Fault::LoseCommits);
+    let time = match fault {
+        Fault::FreezeNode => time.min(GRACE / 3),
+        _ if is_deaf && is_node => time.min(GRACE / 3),
+        _ => time,
+    };
     let way = {
         let cluster = &scene.cluster;
         let node = if is_node { &cluster.serves[place] } else { &cluster.consumes[place] };

@@ -37,6 +37,7 @@ mod kill;
 mod node;
 mod postgres;
 mod proxy;
+mod proxy_tests;
 mod recovery;
 mod redis;
 mod rolling;
