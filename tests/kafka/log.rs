@@ -1,4 +1,5 @@
 //! Writing and reading while brokers are killed, silent, and come back.
+#![allow(clippy::print_stdout, reason = "times to recover are told")]
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -125,7 +126,7 @@ async fn in_sync(settings: &KafkaSettings) {
 /// Resident memory of this process, in MiB.
 fn memory() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096 >> 20
+    (statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096) >> 20
 }
 
 /// Loads a cluster, does something to it, and looks at what became of everything.
