@@ -8,6 +8,7 @@ pub mod inbound; // the read side: handshake, guard, whole messages
 pub mod outbox; // the write side: a bounded queue that the HTTP response body drains
 pub mod protocol; // the frames of protocol.md, parsed and encoded
 pub mod rate; // frames and bytes in a second; pure
+pub mod relay; // wakes from other threads, gathered
 pub mod sends; // a socket's messages on their way into the log, in order
 pub mod session; // one socket's task: selects, performs
 pub mod state; // what a session decides; pure

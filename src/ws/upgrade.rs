@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::guard::GuardLimits;
 use super::inbound;
 use super::outbox::{self, OutboxLimits};
+use super::relay::relayed;
 use super::session::{Session, Socket};
 use crate::app::App;
 use crate::app::health::Readiness;
@@ -59,7 +60,8 @@ pub async fn upgrade(
     let socket = Socket { inbound, outbox: sender, caller, acks_by_app: parameters.acks_by_app, attachment };
     let user = socket.caller.id();
     let session = Session::new(Arc::clone(app), socket, upgrades.drain.clone());
-    actix_web::rt::spawn(upgrades.sessions.track_future(run(Arc::clone(app), user, session)));
+    let session = relayed(run(Arc::clone(app), user, session));
+    actix_web::rt::spawn(upgrades.sessions.track_future(session));
     Ok(response)
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proxy::Way;
 use crate::scene::{Scene, outage};
 
 /// An append gives up after 5 s; the rest is a debug build on a busy machine.
@@ -41,5 +42,21 @@ async fn nothing_is_lost_when_the_broker_is_silent() {
     scene.cluster.fragile().kafka.heal();
     println!("  all are accepted {:?} after the broker speaks again", back.accepted(&scene.world).await);
     scene.assert_delivers(&back, BACK_WITHIN, "the broker was silent").await;
+    scene.end(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_broker_took_without_being_heard_is_there_once() {
+    let scene = Scene::begin().await;
+    scene.fault();
+    // Everything arrives, and no answer does: who tries again sends what is in the log already.
+    scene.cluster.fragile().kafka.set_ways(Way::Open, Way::Swallowed);
+    assert_told(&scene, Duration::from_secs(8)).await;
+    let back = scene.fault();
+    scene.cluster.fragile().kafka.heal();
+    scene.assert_delivers(&back, BACK_WITHIN, "the broker was not heard").await;
+    let retries: u64 = scene.metric("chatd_duplicates_total").await;
+    println!("  {retries} records were in the log more than once");
+    assert!(retries > 0, "nothing was sent twice");
     scene.end(false).await;
 }

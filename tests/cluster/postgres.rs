@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::GRACE;
 use crate::proxy::{Then, Way};
 use crate::scene::{Scene, outage};
 
@@ -53,4 +54,22 @@ async fn a_commit_whose_answer_is_lost_is_done_once() {
     }
     println!("  {} answers were lost", lost());
     scene.end(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_without_postgresql_holds_nothing_up_for_good() {
+    let scene = Scene::begin().await;
+    // A node that cannot write down who confirmed what for longer than the grace has its people mailed.
+    let short = GRACE / 2;
+    for (what, way, time) in [
+        ("a consumer", scene.cluster.consumes[0].postgres.clone(), Duration::from_secs(6)),
+        ("a node", scene.cluster.serves[0].postgres.clone(), short),
+    ] {
+        way.refuse();
+        scene.go_on(time).await;
+        let back = scene.fault();
+        way.heal();
+        scene.assert_delivers(&back, BACK_WITHIN, &format!("{what} was without PostgreSQL")).await;
+    }
+    scene.end(false).await;
 }

@@ -76,3 +76,20 @@ async fn nothing_is_lost_when_redis_is_silent() {
     assert_back(&scene, "Redis speaks again").await;
     scene.end(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_alone_has_lost_redis_delays_nobody_else() {
+    let scene = Scene::begin().await;
+    for (what, way) in [
+        ("a node without Redis", scene.cluster.serves[0].redis.clone()),
+        ("a consumer without Redis", scene.cluster.consumes[0].redis.clone()),
+    ] {
+        for fault in [Way::Swallowed, Way::Held] {
+            way.set(fault);
+            assert_through_storage(&scene, what).await;
+            way.heal();
+            assert_back(&scene, &format!("{what} has it back")).await;
+        }
+    }
+    scene.end(false).await;
+}

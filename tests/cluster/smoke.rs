@@ -92,3 +92,42 @@ async fn under_load_all_is_kept_and_who_is_away_is_mailed() {
     scene.go_on(Duration::from_secs(5)).await;
     scene.end(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_comes_back_on_another_node_gets_what_it_missed() {
+    let cluster = Cluster::start().await;
+    let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
+    let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
+    let mut cursor = String::new();
+    for number in 1..=40 {
+        let content = format!("hello {number}");
+        ana.send_json(&json!({"type": "send", "to": 2, "content": content})).await.unwrap();
+        if number <= 20 {
+            assert_eq!(next(&mut ben, "message").await["seq"], number);
+        }
+        if number == 20 {
+            ben.send_json(&json!({"type": "ping"})).await.unwrap();
+            cursor = next(&mut ben, "pong").await["cursor"].as_str().unwrap().to_owned();
+            drop(ben);
+            ben = Client::connect(&one.ws(&support::token(3)), &[]).await.unwrap();
+        }
+        assert_eq!(next(&mut ana, "message").await["seq"], number);
+    }
+    for (node, cursor) in [(one, Some(&cursor)), (two, Some(&cursor)), (one, None)] {
+        ben = Client::connect(&node.ws(&support::token(2)), &[]).await.unwrap();
+        ben.send_json(&json!({"type": "resume", "cursor": cursor})).await.unwrap();
+        let mut missed = Vec::new();
+        loop {
+            let frame = ben.recv_json().await.unwrap();
+            match frame["type"].as_str().unwrap() {
+                "message" => missed.push(frame["seq"].as_i64().unwrap()),
+                "resumed" => break,
+                "error" => panic!("{frame}"),
+                _ => {}
+            }
+        }
+        // The last one confirmed what it was given before, as each pong and each cursor did.
+        let first = missed.first().copied().unwrap_or(41);
+        assert!(first >= 21 && missed == (first..=40).collect::<Vec<_>>(), "{missed:?}");
+    }
+}

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use crate::event_log::{Handle, Rig, contract};
 use crate::stack::{Exports, stack};
 
-struct KafkaRig {
-    exports: Exports,
-    settings: KafkaSettings,
+pub struct KafkaRig {
+    pub exports: Exports,
+    pub settings: KafkaSettings,
 }
 
 impl KafkaRig {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let exports = block_in_place(|| stack(&["kafka"]));
         let own = Uuid::new_v4().simple().to_string();
         let settings = KafkaSettings {

@@ -13,7 +13,7 @@ use chatd::domain::{
 };
 use chatd::pipeline::LogIdentity;
 use chatd::pipeline::partitioner::partition_of;
-use chatd::storage::postgres::PostgresStore;
+use chatd::storage::postgres::{PostgresSettings, PostgresStore};
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
 use chatd::storage::{Applied, Batch, Page, PartitionBatch, Storage};
 use uuid::Uuid;
@@ -66,7 +66,13 @@ pub async fn sqlite() -> Store {
 /// A schema of its own in the shared PostgreSQL.
 pub async fn postgres() -> Store {
     let schema = Schema::new();
-    let store = PostgresStore::open(schema.settings()).await.unwrap();
+    let settings = schema.settings();
+    postgres_on(schema, settings).await
+}
+
+/// A store with settings of one's own in a schema that goes with it.
+pub async fn postgres_on(schema: Schema, settings: PostgresSettings) -> Store {
+    let store = PostgresStore::open(settings).await.unwrap();
     Store { ports: Arc::new(store), _place: Arc::new(schema) }
 }
 

@@ -36,7 +36,8 @@ async fn who_leaves_is_followed_within_two_seconds() {
     let mut stays = Member::join(&settings).await;
     stays.has(6).await;
     let mut leaves = Member::join(&settings).await;
-    (stays.has(3).await, leaves.has(3).await);
+    stays.has(3).await;
+    leaves.has(3).await;
 
     let began = Instant::now();
     let left = leaves.leave().await;
@@ -52,7 +53,8 @@ async fn who_dies_is_followed_within_ten_seconds() {
     let mut stays = Member::join(&settings).await;
     stays.has(6).await;
     let mut dies = Member::join(&settings).await;
-    (stays.has(3).await, dies.has(3).await);
+    stays.has(3).await;
+    dies.has(3).await;
 
     let began = Instant::now();
     dies.die();
@@ -104,6 +106,7 @@ async fn a_chatd_of_another_topic_does_not_disturb_a_group_by_mistake() {
     first.has(6).await;
     let stranger = Member::join(&other).await;
     let mut second = Member::join(&settings).await;
-    (first.has(3).await, second.has(3).await);
+    first.has(3).await;
+    second.has(3).await;
     assert!(stranger.assignment().partitions.is_empty(), "it gets nothing");
 }

@@ -98,7 +98,8 @@ async fn a_commit_of_an_earlier_generation_is_refused() {
     let mut first = Member::join(&settings).await;
     first.has(6).await;
     let mut second = Member::join(&settings).await;
-    (first.has(3).await, second.has(3).await);
+    first.has(3).await;
+    second.has(3).await;
 
     let members = describe_group(&exports, &settings.group, &["--members"]);
     let mut ids = members.split_whitespace().filter(|word| word.starts_with("chatd-"));

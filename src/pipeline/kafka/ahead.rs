@@ -4,8 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::batches::Decoded;
+use super::lane::Place;
 use crate::domain::{Offset, Partition};
 use crate::pipeline::{FetchLimits, Fetched, LogRecord};
+
+/// No epoch.
+const UNKNOWN: i32 = -1;
 
 /// Records of one partition.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ struct Part {
     records: VecDeque<LogRecord>,
     /// Where the next fetch goes on.
     next: Offset,
+    /// The epoch of the leader that wrote what lies before; below zero where that is not known.
+    epoch: i32,
     /// The offset after the last durable one, as of the last fetch.
     end: Offset,
 }
@@ -33,14 +39,22 @@ impl Ahead {
         let stands: HashMap<_, _> = from.iter().copied().collect();
         self.parts.retain(|partition, part| stands.get(partition) == Some(&part.from));
         for (&partition, &from) in &stands {
-            let fresh = Part { from, records: VecDeque::new(), next: from, end: 0 };
+            let fresh = Part { from, records: VecDeque::new(), next: from, epoch: UNKNOWN, end: 0 };
             self.parts.entry(partition).or_insert(fresh);
         }
     }
 
     /// Where to fetch on, for a partition of which nothing is left.
-    pub(super) fn wants(&self, partition: Partition) -> Option<Offset> {
-        self.parts.get(&partition).filter(|part| part.records.is_empty()).map(|part| part.next)
+    pub(super) fn wants(&self, partition: Partition) -> Option<Place> {
+        let part = self.parts.get(&partition).filter(|part| part.records.is_empty())?;
+        Some(Place { partition, offset: part.next, epoch: part.epoch })
+    }
+
+    /// Nobody knows any more which leader wrote what lies before.
+    pub(super) fn forget_epoch(&mut self, partition: Partition) {
+        if let Some(part) = self.parts.get_mut(&partition) {
+            part.epoch = UNKNOWN;
+        }
     }
 
     /// Adds what a fetch from `asked` on got; nothing, where the reader is elsewhere by now.
@@ -48,6 +62,7 @@ impl Ahead {
         let Some(part) = self.parts.get_mut(&partition).filter(|part| part.next == asked) else { return };
         part.end = end;
         part.next = got.next.unwrap_or(part.next).max(part.next);
+        part.epoch = got.epoch.unwrap_or(part.epoch);
         part.records.extend(got.records);
     }
 
@@ -98,7 +113,11 @@ mod tests {
 
     fn decoded(offsets: &[Offset], next: Offset) -> Decoded {
         let record = |offset: &Offset| LogRecord { offset: *offset, value: vec![0; 10].into() };
-        Decoded { records: offsets.iter().map(record).collect(), next: Some(next) }
+        Decoded { records: offsets.iter().map(record).collect(), next: Some(next), epoch: Some(4) }
+    }
+
+    fn wanted(ahead: &Ahead, partition: Partition) -> Option<Offset> {
+        ahead.wants(partition).map(|place| place.offset)
     }
 
     fn limits(records_max: usize, bytes_max: usize) -> FetchLimits {
@@ -114,14 +133,16 @@ mod tests {
     fn what_is_left_over_comes_next_without_another_fetch() {
         let mut ahead = Ahead::default();
         ahead.align(&[(0, 5)]);
-        assert_eq!(ahead.wants(0), Some(5));
+        assert_eq!(wanted(&ahead, 0), Some(5));
         ahead.add(0, 5, decoded(&[5, 6, 7], 8), 9);
-        assert_eq!(ahead.wants(0), None);
+        assert_eq!(wanted(&ahead, 0), None);
         assert_eq!(offsets(&ahead.serve(&[(0, 5)], limits(2, 1000))), [(0, vec![5, 6])]);
         ahead.align(&[(0, 7)]);
         let served = ahead.serve(&[(0, 7)], limits(2, 1000));
         assert_eq!((offsets(&served), served[0].end), (vec![(0, vec![7])], 9));
-        assert_eq!(ahead.wants(0), Some(8));
+        assert_eq!(ahead.wants(0), Some(Place { partition: 0, offset: 8, epoch: 4 }));
+        ahead.forget_epoch(0);
+        assert_eq!(ahead.wants(0), Some(Place { partition: 0, offset: 8, epoch: UNKNOWN }));
     }
 
     #[test]
@@ -131,7 +152,7 @@ mod tests {
         ahead.add(0, 5, decoded(&[5, 6], 7), 7);
         ahead.align(&[(0, 6)]);
         assert!(!ahead.has_records());
-        assert_eq!((ahead.wants(0), ahead.wants(1)), (Some(6), None));
+        assert_eq!((wanted(&ahead, 0), wanted(&ahead, 1)), (Some(6), None));
         ahead.add(0, 5, decoded(&[5, 6], 7), 7);
         assert!(!ahead.has_records(), "an answer that came late");
     }
@@ -143,7 +164,7 @@ mod tests {
         ahead.add(0, 5, decoded(&[], 6), 8);
         assert!(!ahead.has_records());
         ahead.align(&[(0, 5)]);
-        assert_eq!(ahead.wants(0), Some(6), "the reader still stands before them");
+        assert_eq!(wanted(&ahead, 0), Some(6), "the reader still stands before them");
         ahead.add(0, 6, decoded(&[7], 8), 8);
         assert_eq!(offsets(&ahead.serve(&[(0, 5)], limits(9, 99))), [(0, vec![7])]);
     }

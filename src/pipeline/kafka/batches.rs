@@ -18,6 +18,8 @@ const BATCH_OVERHEAD: usize = 61;
 const RECORD_OVERHEAD: usize = 32;
 /// Base offset and length stand in front of what the length counts.
 const LENGTH_END: usize = 12;
+/// The epoch of the leader that wrote the batch stands here.
+const LEADER_EPOCH: std::ops::Range<usize> = 12..16;
 /// The offset of the last record, counted from the base offset, stands here.
 const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
 
@@ -61,6 +63,8 @@ pub(super) struct Decoded {
     /// The offset to go on from; none where there was no whole batch. Marks of transactions, which are no
     /// records, are behind it too.
     pub(super) next: Option<Offset>,
+    /// The epoch of the leader that wrote the last of them.
+    pub(super) epoch: Option<i32>,
 }
 
 /// The records from `from` on. A fetch begins with the batch that holds the offset asked for, and may end in
@@ -69,8 +73,12 @@ pub(super) fn decode(mut bytes: Bytes, from: Offset) -> Result<Decoded, KafkaErr
     let mut decoded = Decoded::default();
     while let Some(mut batch) = whole_batch(&mut bytes) {
         let base = (&batch[..8]).get_i64();
-        let delta = batch.get(LAST_OFFSET_DELTA).map(|mut delta| delta.get_i32());
-        let delta = delta.ok_or_else(|| KafkaError::malformed("a batch without a header"))?;
+        let int = |at: std::ops::Range<usize>| {
+            let int = batch.get(at).map(|mut int| int.get_i32());
+            int.ok_or_else(|| KafkaError::malformed("a batch without a header"))
+        };
+        let delta = int(LAST_OFFSET_DELTA)?;
+        decoded.epoch = Some(int(LEADER_EPOCH)?);
         decoded.next = Some(base + Offset::from(delta) + 1);
         let records = RecordBatchDecoder::decode(&mut batch).map_err(KafkaError::malformed)?.records;
         let wanted = records.into_iter().filter(|record| record.offset >= from && !record.control);
@@ -96,8 +104,9 @@ mod tests {
     fn batch(values: &[&'static str], base: Offset) -> Bytes {
         let records: Vec<_> = values.iter().map(|value| waiting(*value)).collect();
         let mut batch = BytesMut::from(&encode(&records, Timestamp::now()).unwrap()[..]);
-        // The broker places it; the checksum does not cover the base offset.
+        // The broker places it; the checksum does not cover the base offset and the epoch.
         batch[..8].copy_from_slice(&base.to_be_bytes());
+        batch[LEADER_EPOCH].copy_from_slice(&5i32.to_be_bytes());
         batch.freeze()
     }
 
@@ -112,7 +121,7 @@ mod tests {
         assert_eq!(RecordBatchDecoder::decode_batch_info(&mut encoded.clone()).unwrap().len(), 1);
         let decoded = decode(encoded, 0).unwrap();
         assert_eq!(values(&decoded), [(7, "a"), (8, "b"), (9, "c")]);
-        assert_eq!(decoded.next, Some(10));
+        assert_eq!((decoded.next, decoded.epoch), (Some(10), Some(5)));
     }
 
     #[test]

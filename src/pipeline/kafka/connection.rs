@@ -202,3 +202,6 @@ fn decode<R: Request>(mut frame: Bytes, version: i16) -> Result<R::Response, Kaf
         .and_then(|_| R::Response::decode(&mut frame, version))
         .map_err(KafkaError::malformed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) versions: HashMap<i16, i16>,
     /// Every Produce request: the broker, and the partitions in it.
     pub(super) produced: Vec<(i32, Vec<i32>)>,
+    /// The epoch of all leaders. A reader that knows of a later one read what is gone.
+    pub(super) epoch: i32,
     /// How long a broker takes for a Produce request.
     pub(super) delay: Duration,
     addresses: Vec<String>,
@@ -85,6 +87,7 @@ impl Fake {
             moods: HashMap::new(),
             versions: HashMap::new(),
             produced: Vec::new(),
+            epoch: 3,
             delay: Duration::ZERO,
             addresses: listeners.iter().map(address).collect(),
         };
@@ -253,6 +256,12 @@ impl Fake {
                 .with_partition_index(asked.partition)
                 .with_error_code(error)
                 .with_high_watermark(log.len() as i64);
+            let is_ahead = asked.last_fetched_epoch > world.epoch;
+            if error == 0 && is_ahead {
+                is_something = true;
+                let common = EpochEndOffset::default().with_epoch(world.epoch).with_end_offset(0);
+                return data.with_records(Some(Bytes::new())).with_diverging_epoch(common);
+            }
             is_something |= error != 0 || from < log.len();
             if error != 0 || from >= log.len() {
                 return data.with_records(Some(Bytes::new()));
@@ -260,6 +269,7 @@ impl Fake {
             let records: Vec<_> = log[from..].iter().map(|value| waiting(value.clone())).collect();
             let mut batch = BytesMut::from(&batches::encode(&records, Timestamp::now()).unwrap()[..]);
             batch[..8].copy_from_slice(&asked.fetch_offset.to_be_bytes());
+            batch[12..16].copy_from_slice(&world.epoch.to_be_bytes());
             data.with_records(Some(batch.freeze()))
         });
         let partitions = partitions.collect();

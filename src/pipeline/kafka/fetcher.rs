@@ -163,9 +163,9 @@ impl Fetcher {
         let mut again_at = now + GRACE;
         let mut led: HashMap<BrokerId, Places> = HashMap::new();
         for &(partition, _) in from {
-            let Some(offset) = held.ahead.wants(partition) else { continue };
+            let Some(place) = held.ahead.wants(partition) else { continue };
             match topology.leader(partition) {
-                Some(leader) => led.entry(leader).or_default().push((partition, offset)),
+                Some(leader) => led.entry(leader).or_default().push(place),
                 None => {
                     heard.failure = Some(KafkaError::NoLeader(partition.cast_signed()));
                     self.cluster.is_stale();
@@ -219,7 +219,12 @@ impl Fetcher {
         let mut outside = None;
         for data in partitions(answer) {
             let Ok(partition) = Partition::try_from(data.partition_index) else { continue };
-            let Some(&(_, asked)) = from.iter().find(|(of, _)| *of == partition) else { continue };
+            let Some(asked) = from.iter().find(|place| place.partition == partition) else { continue };
+            let asked = asked.offset;
+            if data.error_code == 0 && data.diverging_epoch.epoch >= 0 {
+                let what = format!("records of partition {partition} before offset {asked} are gone from it");
+                return Err(LogError::Corrupt(what));
+            }
             match ResponseError::try_from_code(data.error_code) {
                 None => {
                     heard.well = true;
@@ -235,7 +240,9 @@ impl Fetcher {
         }
         if let Some((partition, offset)) = outside {
             self.is_within(partition, offset).await?;
-            // A new leader may not know yet how far the partition reaches.
+            // A new leader may not know yet how far the partition reaches; and of a log that aged out whole the
+            // epochs are gone too.
+            held.ahead.forget_epoch(partition);
             failure = failure
                 .or(Some(KafkaError::Refused { what: "a fetch", code: ResponseError::OffsetOutOfRange }));
         }

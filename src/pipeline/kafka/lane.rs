@@ -27,8 +27,18 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 /// The pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where a partition is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+    /// The epoch of the leader that wrote the record before, as the reader knows it; below zero: unknown. The
+    /// broker compares it with its own log and so notices when what was read is gone from there.
+    pub(super) epoch: i32,
+}
+
 /// Where partitions are read from.
-pub(super) type Places = Vec<(Partition, Offset)>;
+pub(super) type Places = Vec<Place>;
 
 /// What came of a lane.
 pub(super) enum Arrival {
@@ -131,10 +141,11 @@ impl Lane {
 fn request(cluster: &Cluster, from: &Places, wait: Duration) -> Result<FetchRequest, KafkaError> {
     let partitions: Result<Vec<_>, KafkaError> = from
         .iter()
-        .map(|(partition, offset)| {
+        .map(|place| {
             Ok(FetchPartition::default()
-                .with_partition(number(*partition)?)
-                .with_fetch_offset(*offset)
+                .with_partition(number(place.partition)?)
+                .with_fetch_offset(place.offset)
+                .with_last_fetched_epoch(place.epoch)
                 .with_partition_max_bytes(PARTITION_BYTES_MAX))
         })
         .collect();

@@ -43,11 +43,17 @@ pub(super) struct Producer {
     pub(super) cluster: Arc<Cluster>,
     pub(super) ends: Arc<Ends>,
     pub(super) linger: Duration,
+    /// The state of the cluster that was looked at last, and the partitions of each leader in it.
+    followed: Option<Arc<Topology>>,
+    led: Led,
     lanes: HashMap<BrokerId, Lane>,
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
     /// The partition that the next request begins with, so that a busy one does not starve the others.
     turn: usize,
 }
+
+/// Partitions by their leaders.
+type Led = Vec<(Option<BrokerId>, Vec<Partition>)>;
 
 /// The way to one broker.
 struct Lane {
@@ -83,7 +89,7 @@ impl Drop for Abandon {
 impl Producer {
     pub(super) fn new(queue: Arc<Queue>, cluster: Arc<Cluster>, ends: Arc<Ends>, linger: Duration) -> Self {
         let (lanes, flights) = (HashMap::new(), FuturesUnordered::new());
-        Self { queue, cluster, ends, linger, lanes, flights, turn: 0 }
+        Self { queue, cluster, ends, linger, followed: None, led: Vec::new(), lanes, flights, turn: 0 }
     }
 
     /// Runs until the queue is closed and everything is answered.
@@ -114,18 +120,15 @@ impl Producer {
         }
         let mut again_at = self.queue.expire(now);
         let mut wait_for = |at: Instant| again_at = Some(again_at.map_or(at, |known| known.min(at)));
-        let mut led: HashMap<Option<BrokerId>, Vec<Partition>> = HashMap::new();
-        for partition in 0..topology.partitions() {
-            led.entry(topology.leader(partition)).or_default().push(partition);
-        }
-        self.lanes.retain(|broker, lane| lane.is_busy || led.contains_key(&Some(*broker)));
-        for (leader, partitions) in led {
+        self.follow(&topology);
+        let mut launching = Vec::new();
+        for (leader, partitions) in &self.led {
             let free = Lane { connection: None, is_busy: false, next_at: now };
             let lane = leader.map(|broker| self.lanes.entry(broker).or_insert(free));
             if lane.as_ref().is_some_and(|lane| lane.is_busy) {
                 continue;
             }
-            let ready = self.queue.ready(partitions.into_iter(), now);
+            let ready = self.queue.ready(partitions.iter().copied(), now);
             ready.retry_at.into_iter().for_each(&mut wait_for);
             if ready.partitions.is_empty() {
                 continue;
@@ -134,8 +137,7 @@ impl Producer {
                 (Some(broker), Some(lane)) if lane.next_at <= now => {
                     lane.next_at = now + self.linger;
                     lane.is_busy = true;
-                    let connection = lane.connection.take();
-                    self.launch(broker, connection, ready.partitions, now);
+                    launching.push((*broker, lane.connection.take(), ready.partitions));
                 }
                 (_, Some(lane)) => wait_for(lane.next_at),
                 (_, None) => {
@@ -144,7 +146,23 @@ impl Producer {
                 }
             }
         }
+        for (broker, connection, partitions) in launching {
+            self.launch(broker, connection, partitions, now);
+        }
         again_at
+    }
+
+    /// Sorts the partitions by their leaders, and lets go of brokers that lead none.
+    fn follow(&mut self, topology: &Arc<Topology>) {
+        if self.followed.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
+            return;
+        }
+        let mut led: HashMap<Option<BrokerId>, Vec<Partition>> = HashMap::new();
+        for partition in 0..topology.partitions() {
+            led.entry(topology.leader(partition)).or_default().push(partition);
+        }
+        self.lanes.retain(|broker, lane| lane.is_busy || led.contains_key(&Some(*broker)));
+        (self.followed, self.led) = (Some(Arc::clone(topology)), led.into_iter().collect());
     }
 
     fn launch(

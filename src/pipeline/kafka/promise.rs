@@ -18,8 +18,8 @@ const MIN_INSYNC: i64 = 2;
 const RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
 /// More partitions make cursors and frontiers too long.
 const PARTITIONS_MAX: Partition = 1024;
-/// What `max.message.bytes` has to allow: the largest batch that chatd writes.
-pub const BATCH_BYTES_MAX: i64 = 1024 * 1024;
+/// What `max.message.bytes` has to allow: twice what a batch of chatd holds.
+const BATCH_BYTES_MAX: i64 = 1024 * 1024;
 
 /// What a topic's settings are now, defaults of the brokers included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,6 +293,9 @@ mod tests {
         }
     }
 
+    /// What is done to a topic that is as it should be.
+    type Change = fn(&mut TopicFacts);
+
     fn judged(facts: &TopicFacts, strict: bool) -> (Vec<String>, Option<String>) {
         judge(&facts.name, "kafka:9092", &findings(facts), strict)
     }
@@ -307,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_weak_topic_is_refused_under_production_rules_and_warned_of_otherwise() {
-        let weaken: [(fn(&mut TopicFacts), &str); 6] = [
+        let weaken: [(Change, &str); 6] = [
             (|facts| facts.config.retention_ms = 3_600_000, "retention.ms is 3600000 (1 h)"),
             (|facts| facts.config.retention_bytes = 5, "retention.bytes is 5"),
             (|facts| facts.config.unclean_leader_election = true, "unclean.leader.election.enable is true"),
@@ -332,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_chatd_cannot_work_with_is_always_refused() {
-        let damage: [(fn(&mut TopicFacts), &str); 6] = [
+        let damage: [(Change, &str); 6] = [
             (|facts| facts.config.cleanup_policy = "compact".into(), "cleanup.policy is compact"),
             (|facts| facts.config.cleanup_policy = "compact,delete".into(), "compact,delete"),
             (|facts| facts.config.compression_type = "zstd".into(), "compression.type is zstd"),

@@ -177,6 +177,18 @@ async fn nothing_is_read_from_a_topic_that_was_made_anew() {
     assert!(matches!(log.record_at(0, 0).await, Err(LogError::Corrupt(_))));
 }
 
+/// As after a leader was elected that lacks what the former one had.
+#[tokio::test]
+async fn a_reader_notices_that_what_it_read_is_gone_though_new_records_took_its_place() {
+    let fake = Fake::start(1, 1).await;
+    let log = log(&fake).await;
+    append(&log, 0, "a").await.unwrap();
+    assert_eq!(log.fetch(&[(0, 0)], NO_LIMITS).await.unwrap()[0].records.len(), 1);
+    fake.world().epoch = 2;
+    fake.world().logs[0] = vec![Bytes::from_static(b"x"), Bytes::from_static(b"y")];
+    assert!(matches!(log.fetch(&[(0, 1)], NO_LIMITS).await, Err(LogError::Corrupt(_))));
+}
+
 #[tokio::test]
 async fn a_reader_follows_a_new_leader() {
     let fake = Fake::start(2, 2).await;

@@ -19,6 +19,9 @@ use crate::ws::close::Close;
 
 /// Pings for confirmation come at most so often.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// So long a ping for confirmation waits for something to be written with it: by itself it costs as much as a
+/// message.
+const PING_RIDES_WITHIN: Duration = Duration::from_millis(250);
 /// Conversations whose highest seq is remembered; for others storage is asked.
 const HIGHEST_MAX: usize = 64;
 
@@ -95,12 +98,19 @@ impl Confirm {
         match self.ping.as_ref().or(self.fence.as_deref()) {
             Some(ping) => ping.sent + 2 * self.heartbeat,
             None if self.given.is_empty() => self.last_ping + self.heartbeat,
-            None => self.last_ping + PING_EVERY.min(self.heartbeat),
+            None => self.last_ping + (PING_EVERY + PING_RIDES_WITHIN).min(self.heartbeat),
         }
     }
 
+    /// Whether a ping may go out with what is being written.
+    fn rides(&self, now: Instant, actions: &[Action]) -> bool {
+        let is_writing = matches!(actions.last(), Some(Action::Write(_) | Action::WriteAtPace(_)));
+        let is_free = self.ping.is_none() && self.fence.is_none() && !self.given.is_empty();
+        is_writing && is_free && now >= self.last_ping + PING_EVERY
+    }
+
     pub(super) fn pass_time(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if now < self.deadline() {
+        if now < self.deadline() && !self.rides(now, actions) {
             return;
         }
         if self.ping.is_some() || self.fence.is_some() {

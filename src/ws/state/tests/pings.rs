@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// After this time a ping for confirmation goes out, whatever else does.
+const ASKED: Duration = Duration::from_millis(1_250);
+
 impl Bench {
     /// The payload of the one ping that is due now.
     fn pinged(&mut self) -> [u8; 8] {
@@ -32,7 +35,7 @@ impl Bench {
 fn a_pong_confirms_what_was_written_before_its_ping_and_nothing_else() {
     let mut bench = Bench::live(opening(), 0);
     bench.mail([item(1), item(2), item_of(&event_of(dm(2, 3), 7, at(3)))]);
-    bench.now += SECOND;
+    bench.now += ASKED;
     let payload = bench.pinged();
     bench.mail([item(4)]);
     assert_eq!(bench.pongs(*b"another!"), [""; 0], "a foreign pong");
@@ -46,11 +49,23 @@ fn confirmations_are_asked_for_once_a_second_and_one_at_a_time() {
     let mut bench = Bench::live(opening(), 0);
     let start = bench.now;
     bench.mail([item(1)]);
-    assert_eq!(bench.state.deadline(), start + SECOND);
-    assert_eq!(bench.after(SECOND - MS), [""; 0]);
+    assert_eq!(bench.state.deadline(), start + ASKED);
+    assert_eq!(bench.after(ASKED - MS), [""; 0]);
     assert_eq!(bench.after(MS), ["ping"]);
     bench.mail([item(2)]);
     assert_eq!(bench.after(5 * SECOND), ["cursor"], "no second ping before the first is answered");
+}
+
+#[test]
+fn a_ping_goes_out_with_what_is_written_after_a_second_and_not_with_what_is_read() {
+    let mut bench = Bench::live(opening(), 0);
+    bench.mail([item(1)]);
+    bench.now += SECOND - MS;
+    assert_eq!(bench.mail([item(2)]), ["message"], "too early");
+    bench.now += MS;
+    assert_eq!(bench.step(Input::Pong(b"")), [""; 0], "nothing to go with");
+    assert_eq!(bench.mail([item(3)]), ["message", "ping"]);
+    assert_eq!(bench.mail([item(4)]), ["message"], "one at a time");
 }
 
 #[test]
@@ -59,7 +74,7 @@ fn each_ping_has_a_payload_that_cannot_be_guessed() {
     for seq in 1..=20 {
         let mut bench = Bench::live(opening(), 0);
         bench.mail([item(seq)]);
-        bench.now += SECOND;
+        bench.now += ASKED;
         assert!(payloads.insert(bench.pinged()));
     }
 }
@@ -68,7 +83,7 @@ fn each_ping_has_a_payload_that_cannot_be_guessed() {
 fn a_late_pong_lets_the_next_ping_ask_for_what_came_meanwhile() {
     let mut bench = Bench::live(opening(), 0);
     bench.mail([item(1)]);
-    bench.now += SECOND;
+    bench.now += ASKED;
     let first = bench.pinged();
     bench.mail([item(2), item(3)]);
     bench.now += 3 * SECOND;
@@ -84,7 +99,7 @@ fn a_gap_is_confirmed_by_the_pong_behind_it() {
     bench.step(Input::Part(Part::Gap { conversation: dm(1, 2), from: Seq(1), to: Seq(4) }));
     bench.step(Input::Part(Part::Event(event(5))));
     bench.step(Input::ResumeEnded(up_to(5)));
-    bench.now += SECOND;
+    bench.now += ASKED;
     let payload = bench.pinged();
     assert_eq!(bench.pongs(payload), ["delivered dm-1-2 1-5"]);
 }
@@ -108,13 +123,13 @@ fn what_was_not_written_in_one_stretch_is_not_confirmed_as_one() {
     bench.says(r#"{"type":"resume","cursor":"damaged"}"#);
     bench.step(Input::Part(Part::Event(event(1))));
     bench.step(Input::Part(Part::Event(event(2))));
-    bench.now += SECOND;
+    bench.now += ASKED;
     let payload = bench.pinged();
     assert_eq!(bench.pongs(payload), ["delivered dm-1-2 1-2"]);
     // The same forwards: what lies between was never written here.
     bench.step(Input::Part(Part::Event(event(3))));
     bench.step(Input::Part(Part::Event(event(7))));
-    bench.now += SECOND;
+    bench.now += ASKED;
     let payload = bench.pinged();
     assert_eq!(bench.pongs(payload), ["delivered dm-1-2 7-7"]);
 }
@@ -154,7 +169,7 @@ fn a_foreign_pong_keeps_no_socket() {
 fn a_fence_is_lifted_by_its_own_pong_alone_and_once() {
     let mut bench = Bench::live(opening(), 0);
     bench.mail([item(1)]);
-    bench.now += SECOND;
+    bench.now += ASKED;
     let ping = bench.pinged();
     let fence = bench.fenced();
     assert_ne!(ping, fence);
@@ -170,13 +185,13 @@ fn a_fence_is_lifted_by_its_own_pong_alone_and_once() {
 fn a_client_that_answers_only_the_last_of_two_pings_has_answered_both() {
     let mut bench = Bench::live(opening(), 0);
     bench.mail([item(1)]);
-    bench.now += SECOND;
+    bench.now += ASKED;
     bench.pinged();
     bench.mail([item(2)]);
     let fence = bench.fenced();
     bench.mail([item(3)]);
     assert_eq!(bench.pongs(fence), ["delivered dm-1-2 1-1", "delivered dm-1-2 2-2", "lift the fence"]);
-    assert_eq!(bench.after(SECOND), ["ping"], "for the third; nothing is missed");
+    assert_eq!(bench.after(ASKED), ["ping"], "for the third; nothing is missed");
 }
 
 #[test]
