@@ -16,6 +16,9 @@ use crate::domain::{
 };
 use crate::storage::Receipt;
 
+/// So many receipts at once are told without delay.
+const RECEIPTS_AT_ONCE: usize = 32;
+
 /// Told of each outcome that this node hears of, and how many sockets of others got it.
 pub type Observer = Box<dyn Fn(&Outcome, usize) + Send + Sync>;
 
@@ -46,6 +49,9 @@ pub struct Hub {
     sockets: AtomicUsize,
     hole: Notify,
     doubtful: AtomicBool,
+    /// Mailboxes with receipts that nobody was woken for, and the word that there are some.
+    unhurried: Mutex<Vec<Arc<Mailbox>>>,
+    waiting: Notify,
     observer: Observer,
 }
 
@@ -95,6 +101,8 @@ impl Hub {
             sockets: AtomicUsize::new(0),
             hole: Notify::new(),
             doubtful: AtomicBool::new(false),
+            unhurried: Mutex::default(),
+            waiting: Notify::new(),
             observer,
         })
     }
@@ -194,18 +202,41 @@ impl Hub {
         self.hole.notified().await;
     }
 
-    /// Tells the members of two-person conversations about moved cursors.
+    /// Tells the members of two-person conversations about moved cursors. Many at once wait for something that
+    /// their sockets wake for anyway, or until they are hurried: by itself a receipt costs as much as a message.
     pub fn receipts(&self, receipts: &[Receipt]) {
-        let users = lock(&self.users);
+        let many = receipts.len() > RECEIPTS_AT_ONCE;
+        let (users, mut unhurried) = (lock(&self.users), Vec::new());
         for receipt in receipts {
             let mut encoded: Option<Bytes> = None;
             for member in members(receipt.conversation) {
                 for device in users.get(&member).into_iter().flatten() {
                     let frame = encoded.get_or_insert_with(|| frame::receipt(receipt));
-                    device.mailbox.push(Item::Signal(frame.clone()));
+                    let item = Item::Signal(frame.clone());
+                    if many {
+                        device.mailbox.push_unhurried(item);
+                        unhurried.push(Arc::clone(&device.mailbox));
+                    } else {
+                        device.mailbox.push(item);
+                    }
                 }
             }
         }
+        drop(users);
+        if many {
+            lock(&self.unhurried).append(&mut unhurried);
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Waits until there is somebody to hurry. One waiter.
+    pub async fn unhurried(&self) {
+        self.waiting.notified().await;
+    }
+
+    /// Wakes the sockets for which receipts still wait.
+    pub fn hurry(&self) {
+        std::mem::take(&mut *lock(&self.unhurried)).iter().for_each(|mailbox| mailbox.hurry());
     }
 
     fn put(&self, outcomes: &[Outcome], known: Offset) {

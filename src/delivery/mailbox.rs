@@ -92,6 +92,11 @@ impl Mailbox {
 
     /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
     pub fn push(&self, item: Item) {
+        self.put(item);
+        self.wake();
+    }
+
+    fn put(&self, item: Item) {
         let mut inner = self.lock();
         if inner.contents.overflowed {
             return;
@@ -109,8 +114,19 @@ impl Mailbox {
         } else {
             inner.contents.items.push_back(item);
         }
-        drop(inner);
-        self.wake();
+    }
+
+    /// Puts an item in for the session to find when it wakes for something else, or when it is hurried.
+    pub fn push_unhurried(&self, item: Item) {
+        self.put(item);
+        self.arrived.store(true, Ordering::Release);
+    }
+
+    /// Wakes the session where something waits that it has not looked at.
+    pub fn hurry(&self) {
+        if self.arrived.load(Ordering::Acquire) {
+            self.session.wake();
+        }
     }
 
     /// Asks the session to close.

@@ -26,6 +26,8 @@ use crate::ws::upgrade::{Upgrades, upgrade};
 
 /// Receipts are flushed so often (architecture section 3).
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// So long many receipts may wait to be written with something else.
+const HURRY_AFTER: Duration = Duration::from_millis(250);
 /// What this node says while it cannot vouch for what it is told.
 const DOUBT: &str = "this node is not registered in Redis: live events are read from storage each second";
 /// Silent owners are looked for so often.
@@ -71,6 +73,7 @@ pub fn start(
         let (node, until) = (Arc::clone(app), stop.clone());
         supervisor.start("link", async move { node.link.run(until).await });
         supervisor.start("receipts", flush(Arc::clone(app), stop.clone()));
+        supervisor.start("hurry", hurry(Arc::clone(app), stop.clone()));
         supervisor.start("repair", repair(Arc::clone(app), stop.clone()));
     }
     supervisor.start("upkeep", upkeep(stop));
@@ -205,6 +208,18 @@ async fn flush(app: Arc<App>, stop: CancellationToken) {
         if stopping {
             return;
         }
+    }
+}
+
+/// Wakes sockets for receipts that have waited long enough for something else.
+async fn hurry(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = app.hub.unhurried() => {}
+        }
+        tokio::time::sleep(HURRY_AFTER).await;
+        app.hub.hurry();
     }
 }
 

@@ -149,8 +149,8 @@ mod tests {
 
     /// A worker like actix's: one thread, one runtime, tasks that stay there.
     fn on_a_worker(test: impl Future<Output = ()>) {
-        let within = tokio::time::timeout(Duration::from_secs(20), test);
-        actix_web::rt::System::new().block_on(async { within.await.unwrap() });
+        let system = actix_web::rt::System::new();
+        system.block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
     }
 
     #[test]

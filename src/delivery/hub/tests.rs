@@ -143,3 +143,39 @@ fn a_device_replaces_itself_and_a_ninth_the_oldest() {
     devices.clear();
     assert_eq!(hub.sockets(), 0);
 }
+
+#[test]
+fn many_receipts_wait_for_company_and_are_hurried_after_all() {
+    struct Count(AtomicUsize);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let (hub, woken) = (quiet(), Arc::new(Count(AtomicUsize::new(0))));
+    let receiver = hub.attach(user(2), None);
+    let receipt =
+        |seq| Receipt { conversation: conversation(), user: user(1), delivered: Seq(seq), read: Seq(0) };
+    let waker = std::task::Waker::from(Arc::clone(&woken));
+    let is_ready = |mailbox: &Mailbox| {
+        let arrived = std::pin::pin!(mailbox.arrived());
+        arrived.poll(&mut std::task::Context::from_waker(&waker)).is_ready()
+    };
+    let wakes = || woken.0.swap(0, Ordering::Relaxed);
+    let mailbox = receiver.mailbox();
+    assert!(!is_ready(mailbox));
+    hub.receipts(&[receipt(1)]);
+    assert_eq!((wakes(), is_ready(mailbox)), (1, true), "one is told at once");
+    let many: Vec<_> = (2..=100).map(receipt).collect();
+    assert!(!is_ready(mailbox));
+    hub.receipts(&many);
+    assert_eq!(wakes(), 0);
+    hub.hurry();
+    assert_eq!((wakes(), is_ready(mailbox)), (1, true));
+    assert!(!is_ready(mailbox));
+    hub.receipts(&many);
+    assert!(is_ready(mailbox), "who wakes for something else finds them");
+    hub.hurry();
+    assert_eq!(wakes(), 0, "and is not woken again");
+    assert_eq!(mailbox.take(usize::MAX).items.len(), 1 + 2 * 99);
+}

@@ -61,11 +61,11 @@ fn a_ping_goes_out_with_what_is_written_after_a_second_and_not_with_what_is_read
     let mut bench = Bench::live(opening(), 0);
     bench.mail([item(1)]);
     bench.now += SECOND - MS;
-    assert_eq!(bench.mail([item(2)]), ["message"], "too early");
+    assert_eq!(bench.mail([item(2)]), ["message 2"], "too early");
     bench.now += MS;
     assert_eq!(bench.step(Input::Pong(b"")), [""; 0], "nothing to go with");
-    assert_eq!(bench.mail([item(3)]), ["message", "ping"]);
-    assert_eq!(bench.mail([item(4)]), ["message"], "one at a time");
+    assert_eq!(bench.mail([item(3)]), ["message 3", "ping"]);
+    assert_eq!(bench.mail([item(4)]), ["message 4"], "one at a time");
 }
 
 #[test]
