@@ -10,6 +10,7 @@ mod fanout;
 mod fanout_faults;
 mod nodes_support;
 mod presence;
+mod redis_sentinel;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
