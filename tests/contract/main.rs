@@ -15,6 +15,7 @@ mod nodes_support;
 mod postgres_proxy;
 mod postgres_schema;
 mod presence;
+mod redis_sentinel;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
