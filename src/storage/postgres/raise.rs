@@ -46,7 +46,7 @@ pub(super) async fn raise(conn: &Loan, policy: &DuePolicy) -> Result<Raised, Fau
                 .await?;
         let waiting: Vec<Waiting> = behind.into_iter().filter_map(|row| decided.look(row)).collect();
         if !waiting.is_empty() {
-            let people = lock_people(conn, &waiting, decided.now).await?;
+            let people = meet(conn, policy, &waiting, decided.now).await?;
             decided.judge(policy, waiting, people)?;
         }
         write(conn, &decided).await?;
@@ -56,19 +56,31 @@ pub(super) async fn raise(conn: &Loan, policy: &DuePolicy) -> Result<Raised, Fau
     Ok(decided.raised)
 }
 
-/// Reads what is known of the people for whom it is time, and holds them until the transaction ends: whoever
-/// raises mails for one of them at the same time counts those of this transaction.
-async fn lock_people(conn: &AsyncPgConnection, waiting: &[Waiting], now: i64) -> Result<People, Fault> {
+/// Reads what is known of the people for whom it is time. Where mails of a day are counted, the people are held
+/// until the transaction ends: whoever raises mails for one of them at the same time counts those of this one.
+async fn meet(
+    conn: &AsyncPgConnection,
+    policy: &DuePolicy,
+    waiting: &[Waiting],
+    now: i64,
+) -> Result<People, Fault> {
     let keys: Vec<i64> = waiting.iter().map(|each| each.key).collect();
     let users: Vec<i64> = waiting.iter().map(|each| each.user).collect();
+    let mut distinct = users.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
     let mut people = People::default();
-    for (id, disabled, has_address) in lock_users(conn, &users).await? {
-        people.known.insert(id, (disabled, has_address));
+    let is_capped = policy.per_day < u32::MAX;
+    let known = if is_capped { lock_users(conn, &distinct).await? } else { select_users(conn, &distinct).await? };
+    people.known.extend(known.into_iter().map(|(id, disabled, has_address)| (id, (disabled, has_address))));
+    if is_capped {
+        // A statement of its own: it sees what was committed before the locks were given.
+        let per_day = i64::from(policy.per_day);
+        people.today.extend(count_mails(conn, now - DAY_MS, per_day, &distinct).await?);
     }
-    // A statement of its own: it sees what was committed before the locks were given.
-    for (key, user, last_mail, today) in count_mails(conn, now - DAY_MS, &keys, &users).await? {
-        people.last_mails.extend(last_mail.map(|at| ((key, user), at)));
-        people.today.insert(user, today);
+    if !policy.min_interval.is_zero() {
+        let mails = select_last_mails(conn, &keys, &users).await?;
+        people.last_mails.extend(mails.into_iter().map(|(key, user, at)| ((key, user), at)));
     }
     Ok(people)
 }
@@ -161,15 +173,29 @@ statement!(
          WHERE id = ANY (?) ORDER BY id FOR NO KEY UPDATE"
 );
 
-// Plan: `mails_by_member` backwards, `mails_by_user` over a day.
 statement!(
-    fn count_mails(since: i64, keys: &'a [i64], users: &'a [i64]) -> (i64, i64, Option<i64>, i64) =
-        "SELECT a.key, a.user_id,
-             (SELECT max(p.created_at) FROM mails AS p
-              WHERE p.conversation_key = a.key AND p.user_id = a.user_id AND p.state IN ('waiting', 'sent')),
-             (SELECT count(*) FROM mails AS p
-              WHERE p.user_id = a.user_id AND p.created_at > ? AND p.state IN ('waiting', 'sent'))
-         FROM unnest(?, ?) AS a (key, user_id)"
+    fn select_users(ids: &'a [i64]) -> (i64, bool, bool) =
+        "SELECT id, disabled, email_verified AND email IS NOT NULL FROM users WHERE id = ANY (?)"
+);
+
+// Plan: `mails_by_user` over a day, and no further than matters.
+statement!(
+    fn count_mails(since: i64, per_day: i64, users: &'a [i64]) -> (i64, i64) =
+        "SELECT a.user_id, (SELECT count(*) FROM (
+             SELECT FROM mails AS p
+             WHERE p.user_id = a.user_id AND p.created_at > ? AND p.state IN ('waiting', 'sent') LIMIT ?) AS day)
+         FROM unnest(?) AS a (user_id)"
+);
+
+// Plan: `mails_by_member`, backwards.
+statement!(
+    fn select_last_mails(keys: &'a [i64], users: &'a [i64]) -> (i64, i64, i64) =
+        "SELECT a.key, a.user_id, p.created_at
+         FROM unnest(?, ?) AS a (key, user_id)
+         CROSS JOIN LATERAL (
+             SELECT created_at FROM mails
+             WHERE conversation_key = a.key AND user_id = a.user_id AND state IN ('waiting', 'sent')
+             ORDER BY created_at DESC LIMIT 1) AS p"
 );
 
 statement!(
