@@ -71,7 +71,8 @@ async fn meet(
     distinct.dedup();
     let mut people = People::default();
     let is_capped = policy.per_day < u32::MAX;
-    let known = if is_capped { lock_users(conn, &distinct).await? } else { select_users(conn, &distinct).await? };
+    let known =
+        if is_capped { lock_users(conn, &distinct).await? } else { select_users(conn, &distinct).await? };
     people.known.extend(known.into_iter().map(|(id, disabled, has_address)| (id, (disabled, has_address))));
     if is_capped {
         // A statement of its own: it sees what was committed before the locks were given.
