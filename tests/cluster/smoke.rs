@@ -33,7 +33,7 @@ async fn next(client: &mut Client, kind: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_on_two_nodes_are_in_one_chat() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_beside_others(None).await;
     println!("  all four say that they are ready after {:?}", cluster.well().await);
     let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
     let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
@@ -69,7 +69,7 @@ async fn people_on_two_nodes_are_in_one_chat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_of_one_node_opens_one_socket_on_the_other() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_beside_others(None).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}/v1/auth/tickets", cluster.serves[0].address());
     let answer = http.post(url).bearer_auth(support::token(1)).send().await.unwrap();
@@ -95,7 +95,7 @@ async fn under_load_all_is_kept_and_who_is_away_is_mailed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_comes_back_on_another_node_gets_what_it_missed() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_beside_others(None).await;
     let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
     let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
     let mut cursor = String::new();

@@ -42,17 +42,3 @@ async fn a_commit_of_a_frozen_consumer_that_comes_late_is_not_done() {
     scene.assert_delivers(&back, TAKEN_OVER_WITHIN, "it goes on, and the COMMIT arrives").await;
     scene.end(true).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_comes_late_is_not_done_where_its_consumer_never_knew() {
-    let scene = Scene::begin().await;
-    scene.until_it_works(0).await;
-    let slow = &scene.cluster.consumes[0];
-    // Its group is told that all is well: nobody else takes over, and it has to find its own way back.
-    slow.postgres.hold_at_commit().await;
-    scene.go_on(Duration::from_secs(12)).await;
-    let back = scene.fault();
-    slow.postgres.heal();
-    scene.assert_delivers(&back, TAKEN_OVER_WITHIN, "a COMMIT arrives after 12 s").await;
-    scene.end(true).await;
-}
