@@ -135,6 +135,11 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The topic that is the log.
+    pub fn topic(&self) -> String {
+        format!("{}.chat.messages", self.group)
+    }
+
     /// Somebody's address.
     pub fn address(&self, user: i64) -> String {
         format!("user{user}@{}", self.domain)

@@ -34,6 +34,7 @@ mod chaos;
 mod cluster;
 mod database;
 mod kill;
+mod log;
 mod node;
 mod postgres;
 mod proxy;
