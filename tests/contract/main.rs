@@ -7,7 +7,6 @@ mod stack;
 mod event_log;
 mod event_log_embedded;
 mod event_log_kafka;
-mod event_log_kafka_cost;
 mod event_log_kafka_security;
 mod fanout;
 mod fanout_faults;
