@@ -15,7 +15,7 @@ use crate::services::{Fragile, Services};
 use crate::support::Setup;
 
 /// How long somebody has to confirm before a mail is due.
-pub const GRACE: Duration = Duration::from_secs(4);
+pub const GRACE: Duration = Duration::from_secs(3);
 /// Everybody who takes part, with or without a device: each has an address.
 const PEOPLE: [std::ops::RangeInclusive<i64>; 3] = [1..=40, 800..=801, 900..=919];
 

@@ -22,14 +22,9 @@ async fn a_consumer_that_was_frozen_does_nothing_that_its_successor_did() {
     let back = scene.fault();
     zombie.signal("CONT");
     scene.assert_delivers(&back, TAKEN_OVER_WITHIN, "it goes on").await;
-    scene.end(true).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_of_a_frozen_consumer_that_comes_late_is_not_done() {
-    let scene = Scene::begin().await;
+    // And once more in the middle of a transaction.
     scene.until_it_works(0).await;
-    let (zombie, began) = (&scene.cluster.consumes[0], Instant::now());
+    let began = Instant::now();
     // The fence has moved and the rows of its partitions are locked; only the COMMIT is still on its way.
     zombie.postgres.hold_at_commit().await;
     let fault = scene.fault();
