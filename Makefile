@@ -47,7 +47,7 @@ bench: build ## latency, throughput and memory of a release server on a folder o
 bench-compare: build ## the same beside the Node reference, on Kafka, PostgreSQL and Redis (NODE_REFERENCE=folder)
 	@NODE_REFERENCE="$(NODE_REFERENCE)" scripts/bench-compare $(ARGS)
 
-soak: ## the long runs: many schedules, and kill -9 twenty times (an hour or so; SIM_RUNS, KILLS)
+soak: ## the long runs: many schedules, and kill -9 twenty times (an hour or so; SIM_RUNS, KILLS, STORAGE_SECONDS)
 	@scripts/test --soak
 
 reset: ## remove the data folder with all users and messages (asks; FORCE=1 does not)

@@ -273,6 +273,7 @@ kafka_tool() {
     *) die "kafka-tool has topics consumer-groups configs get-offsets delete-records console-consumer producer-perf-test" ;;
   esac
   [[ -n $(kafka_running 3) ]] || die "Kafka does not run: scripts/stack up kafka"
+  [[ -d $PROGRAMS/kafka-$KAFKA_VERSION/libs ]] || die "Kafka's jars are not in $PROGRAMS: set STACK_PROGRAMS as for up"
   local ports
   read -r -a ports < "$KAFKA/ports"
   printf '%s\n' 'appender.out.type=Console' 'appender.out.name=out' 'appender.out.target=SYSTEM_ERR' \

@@ -3,6 +3,7 @@
 pub mod backends;
 pub mod build;
 pub mod consistent;
+pub mod doctor;
 pub mod health;
 pub mod lock;
 pub mod open;

@@ -15,9 +15,6 @@ pub async fn repair(app: &App) -> Result<(), StorageError> {
     for (partition, known) in (0..).zip(known.offsets.iter().copied()) {
         if stored.offset(partition) > known {
             repair_partition(app, partition, known).await?;
-        } else {
-            let (log, outcomes) = (app.hub.log(), [].into());
-            app.hub.receive(&Publication { log, partition, prev: known, through: known, outcomes });
         }
     }
     Ok(())
@@ -31,7 +28,7 @@ pub async fn repair_partition(app: &App, partition: Partition, known: Offset) ->
         let scanned = app.storage.scan(log, partition, prev, SCAN_STEP).await?;
         let through = scanned.through.max(prev);
         let found = scanned.outcomes.len();
-        app.hub.receive(&Publication { log, partition, prev, through, outcomes: scanned.outcomes.into() });
+        app.hub.scanned(&Publication { log, partition, prev, through, outcomes: scanned.outcomes.into() });
         if found < SCAN_STEP as usize {
             return Ok(());
         }

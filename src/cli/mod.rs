@@ -6,6 +6,7 @@ mod backup;
 pub mod bench;
 mod completions;
 mod config;
+mod doctor;
 mod exit;
 mod health;
 mod help;
@@ -66,6 +67,8 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Look at every backend and setting, and say what to do
+    Doctor(doctor::Args),
     /// Compare what the message log holds with history, and tell each difference
     Verify(verify::Args),
     /// Replay the message log where it and the database do not go together any more
@@ -129,6 +132,7 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Token(args) => token::run(args, &settings),
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
+        Command::Doctor(args) => block_on(doctor::run(args, &settings)),
         Command::Verify(args) => block_on(verify::run(args, &settings)),
         Command::Log(command) => block_on(log::run(command, &settings)),
         Command::Health(args) => health::run(args, &settings),

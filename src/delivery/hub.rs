@@ -155,19 +155,27 @@ impl Hub {
         Frontier { log: self.log, offsets }
     }
 
-    /// Takes a publication in; a hole in it wakes `doubted`.
+    /// Takes a publication of an owner in; a hole in it wakes `doubted`.
     pub fn receive(&self, publication: &Publication) {
+        self.take(publication, |track| track.hear(publication.prev, publication.through, Instant::now()));
+    }
+
+    /// Takes in what was read from storage, which says nothing about the owner.
+    pub fn scanned(&self, publication: &Publication) {
+        self.take(publication, |track| track.read(publication.prev, publication.through));
+    }
+
+    fn take(&self, publication: &Publication, judge: impl FnOnce(&mut Track) -> Heard) {
         if publication.log != self.log {
             return;
         }
-        let now = Instant::now();
         let mut tracks = lock(&self.tracks);
         let Some(track) = tracks.get_mut(publication.partition as usize) else { return };
-        match track.hear(publication.prev, publication.through, now) {
+        match judge(track) {
             Heard::Above(known) => {
                 // What is known moves only when the mailboxes have it: see `heard`.
                 self.put(&publication.outcomes, known);
-                track.delivered(publication.through, now);
+                track.delivered(publication.through);
                 if let Some(known) = self.known.get(publication.partition as usize) {
                     known.store(track.known(), Ordering::Release);
                 }

@@ -38,20 +38,29 @@ impl Track {
         self.known
     }
 
-    /// Judges a publication `(prev, through]`; nothing moves before `delivered`.
+    /// Judges a publication `(prev, through]` of the owner; nothing moves before `delivered`.
     pub fn hear(&mut self, prev: Offset, through: Offset, now: Instant) -> Heard {
-        if prev > self.known {
-            return Heard::Hole;
+        let heard = self.read(prev, through);
+        if heard != Heard::Hole {
+            // Only what fits shows that the owner is well; a hole must not keep the scan from being due.
+            self.heard = now;
         }
-        // Only what fits shows that the owner is well; a hole must not keep the scan from being due.
-        self.heard = now;
-        if through > self.known { Heard::Above(self.known) } else { Heard::Old }
+        heard
+    }
+
+    /// Judges what was read from storage. It says nothing about the owner: while that is silent, storage is read
+    /// again and again.
+    pub fn read(&self, prev: Offset, through: Offset) -> Heard {
+        match (prev, through) {
+            (prev, _) if prev > self.known => Heard::Hole,
+            (_, through) if through > self.known => Heard::Above(self.known),
+            _ => Heard::Old,
+        }
     }
 
     /// Everything up to `through` has been delivered.
-    pub fn delivered(&mut self, through: Offset, now: Instant) {
+    pub fn delivered(&mut self, through: Offset) {
         self.known = self.known.max(through);
-        self.heard = now;
     }
 
     /// Whether the owner has been silent for too long.
@@ -69,7 +78,7 @@ mod tests {
         let now = Instant::now();
         let mut track = Track::new(4, now);
         assert_eq!(track.hear(4, 6, now), Heard::Above(4));
-        track.delivered(6, now);
+        track.delivered(6);
         assert_eq!(track.hear(4, 6, now), Heard::Old);
         assert_eq!(track.hear(6, 6, now), Heard::Old, "a beat");
         assert_eq!(track.hear(2, 9, now), Heard::Above(6), "a new owner repeats from what was published");
@@ -84,7 +93,10 @@ mod tests {
         assert!(!track.is_silent(now + SILENCE_MAX / 2));
         track.hear(9, 9, now + SILENCE_MAX / 2);
         assert!(track.is_silent(now + SILENCE_MAX));
-        track.hear(4, 4, now + SILENCE_MAX);
+        assert_eq!(track.read(4, 6), Heard::Above(4));
+        track.delivered(6);
+        assert!(track.is_silent(now + SILENCE_MAX), "what storage says is not the owner's voice");
+        track.hear(6, 6, now + SILENCE_MAX);
         assert!(!track.is_silent(now + SILENCE_MAX));
     }
 }

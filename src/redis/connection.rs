@@ -126,6 +126,11 @@ impl Connection {
         }
     }
 
+    /// The client below, for what only an inspection asks.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What is told on the channel from now on.
     pub fn messages(&self) -> Messages {
         Messages(self.client.message_rx())
@@ -234,7 +239,10 @@ impl Connection {
         result.map_err(|error| self.failed(&error))
     }
 
-    async fn ask<T>(&self, command: impl Future<Output = Result<T, FredError>>) -> Result<T, RedisError> {
+    pub(super) async fn ask<T>(
+        &self,
+        command: impl Future<Output = Result<T, FredError>>,
+    ) -> Result<T, RedisError> {
         command.await.map_err(|error| self.failed(&error))
     }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use fred::interfaces::{ConfigInterface, ServerInterface};
-use fred::types::{InfoKind, Value};
+use fred::interfaces::{ClientLike, ConfigInterface};
+use fred::types::InfoKind;
 
 use super::connection::{self, CONNECT_WITHIN, Connection};
 use super::{Keys, RedisError, RedisSettings, RedisSetupError};
@@ -53,11 +53,12 @@ pub async fn inspect(settings: &RedisSettings) -> Result<Inspection, InspectErro
     // Hosted servers often hide these.
     let told = |name: &'static str| {
         let client = connection.client().clone();
-        async move { client.config_get::<HashMap<String, String>>(name).await.ok()?.remove(name) }
+        async move { client.config_get::<HashMap<String, String>, _>(name).await.ok()?.remove(name) }
     };
     let (eviction, memory_max) = (told("maxmemory-policy").await, told("maxmemory").await);
-    let clock: Vec<Value> = connection.ask(connection.client().time()).await?;
-    let part = |index: usize| clock.get(index).and_then(Value::as_i64).unwrap_or_default();
+    // Seconds and microseconds.
+    let clock: Vec<i64> = connection.eval("return redis.call('TIME')", Vec::new(), Vec::new()).await?;
+    let part = |index: usize| clock.get(index).copied().unwrap_or_default();
     Ok(Inspection {
         version,
         eviction,

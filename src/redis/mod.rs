@@ -34,6 +34,7 @@
 //!    connection goes on; and every user of the connection ends it when an answer does not come.
 
 pub mod connection;
+pub mod inspect;
 mod keys;
 pub mod node;
 mod reconnect;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proxy::Way;
 use crate::scene::{Scene, outage};
 
 /// An append gives up after 5 s; the rest is a debug build on a busy machine.
@@ -31,15 +32,27 @@ async fn nothing_is_lost_when_the_broker_is_killed_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_broker_is_silent() {
+async fn nothing_is_lost_or_there_twice_when_the_broker_is_silent() {
     let scene = Scene::begin().await;
     scene.fault();
     scene.cluster.fragile().silence_kafka();
-    assert_told(&scene, outage(30, 12)).await;
+    assert_told(&scene, outage(30, 9)).await;
     let back = scene.fault();
     // What was on its way comes now, long after it was given up.
     scene.cluster.fragile().kafka.heal();
     println!("  all are accepted {:?} after the broker speaks again", back.accepted(&scene.world).await);
     scene.assert_delivers(&back, BACK_WITHIN, "the broker was silent").await;
+
+    // Everything arrives, and no answer does: who tries again sends what is in the log already.
+    let before = scene.metric("chatd_duplicates_total").await;
+    scene.fault();
+    scene.cluster.fragile().kafka.set_ways(Way::Open, Way::Swallowed);
+    assert_told(&scene, outage(30, 7)).await;
+    let back = scene.fault();
+    scene.cluster.fragile().kafka.heal();
+    scene.assert_delivers(&back, BACK_WITHIN, "the broker was not heard").await;
+    let retries = scene.metric("chatd_duplicates_total").await - before;
+    println!("  {retries} records came into the log more than once");
+    assert!(retries > 0, "nothing was sent twice");
     scene.end(false).await;
 }

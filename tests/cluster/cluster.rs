@@ -46,9 +46,11 @@ impl Cluster {
         Self::start_on(services, Some(fragile), smtp_url).await
     }
 
-    /// On services that others use too, beside them, with another mail server.
-    pub async fn start_beside_others(smtp_url: String) -> Self {
-        Self::start_on(Services::shared(), None, smtp_url).await
+    /// On services that others use too, beside them; with another mail server, where one is given.
+    pub async fn start_beside_others(smtp_url: Option<String>) -> Self {
+        let services = Services::shared();
+        let smtp_url = smtp_url.unwrap_or_else(|| services.mail().0.to_owned());
+        Self::start_on(services, None, smtp_url).await
     }
 
     async fn start_on(services: Services, fragile: Option<Fragile>, smtp_url: String) -> Self {

@@ -4,7 +4,7 @@
 //! Proxies run in threads of their own, so that they outlive the test that made them and never wait for it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ struct Shared {
     state: watch::Sender<State>,
     /// Grows with each cut.
     cuts: watch::Sender<u64>,
+    /// Whether the next COMMIT closes the way up, before it is sent.
+    holds_commit: AtomicBool,
     /// Answers to a COMMIT that are to be lost yet, and what follows.
     to_lose: Mutex<(usize, Then)>,
     lost: AtomicUsize,
@@ -90,6 +92,7 @@ impl Proxy {
             target: Mutex::new(target.to_owned()),
             state: watch::Sender::new(HEALTHY),
             cuts: watch::Sender::new(0),
+            holds_commit: AtomicBool::new(false),
             to_lose: Mutex::new((0, Then::Cut)),
             lost: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -130,6 +133,7 @@ impl Proxy {
 
     /// All is well again; connections that were swallowed stay silent until they are cut.
     pub fn heal(&self) {
+        self.shared.holds_commit.store(false, Ordering::SeqCst);
         self.shared.state.send_replace(HEALTHY);
         self.shared.to_lose.lock().unwrap().0 = 0;
     }
@@ -137,6 +141,21 @@ impl Proxy {
     /// Resets the connections that are open now.
     pub fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Lets everything through until somebody says COMMIT: that, and whatever is said later, is held. Waits until it
+    /// has come to that.
+    pub async fn hold_at_commit(&self) {
+        self.shared.holds_commit.store(true, Ordering::SeqCst);
+        let mut state = self.shared.state.subscribe();
+        let held =
+            tokio::time::timeout(Duration::from_secs(20), state.wait_for(|state| state.up == Way::Held));
+        held.await.expect("nobody commits").unwrap();
+    }
+
+    /// Whether [`Proxy::hold_at_commit`] waits for one.
+    pub fn is_waiting_for_a_commit(&self) -> bool {
+        self.shared.holds_commit.load(Ordering::SeqCst)
     }
 
     /// Loses the answers to the next COMMITs of a PostgreSQL.
@@ -215,6 +234,9 @@ async fn pump(
         let count = from.read(&mut buffer).await?;
         let counter = if is_down { &shared.down } else { &shared.up };
         counter.fetch_add(count as u64, Ordering::Relaxed);
+        if !is_down && says_commit(&buffer[..count]) && shared.holds_commit.swap(false, Ordering::SeqCst) {
+            shared.state.send_modify(|state| state.up = Way::Held);
+        }
         let settled = state.wait_for(|state| way(state, is_down) != Way::Held).await;
         match settled.map_or(Way::Open, |state| way(&state, is_down)) {
             Way::Swallowed => is_gone = true,
@@ -251,6 +273,12 @@ fn way(state: &State, is_down: bool) -> Way {
     if is_down { state.down } else { state.up }
 }
 
+/// A `Query` with this word alone, wherever in the bytes.
+fn says_commit(bytes: &[u8]) -> bool {
+    const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+    bytes.windows(COMMIT.len()).any(|window| window == COMMIT)
+}
+
 /// Whether the answer to a COMMIT is to be lost, and what then.
 fn lose(shared: &Shared) -> Option<Then> {
     let mut to_lose = shared.to_lose.lock().unwrap();
@@ -258,124 +286,4 @@ fn lose(shared: &Shared) -> Option<Then> {
     to_lose.0 = count.checked_sub(1)?;
     shared.lost.fetch_add(1, Ordering::SeqCst);
     Some(then)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const MOMENT: Duration = Duration::from_millis(200);
-
-    /// A service that says everything twice, and a client of it through a proxy.
-    async fn echo() -> (Proxy, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut read, mut write) = stream.split();
-                    tokio::io::copy(&mut read, &mut write).await
-                });
-            }
-        });
-        let proxy = Proxy::to(&address.to_string());
-        let client = TcpStream::connect(proxy.address).await.unwrap();
-        (proxy, client)
-    }
-
-    async fn say(client: &mut TcpStream, word: &[u8]) {
-        client.write_all(word).await.unwrap();
-    }
-
-    async fn hear(client: &mut TcpStream) -> Vec<u8> {
-        let mut heard = vec![0; 64];
-        let count = timeout(Duration::from_secs(5), client.read(&mut heard)).await.unwrap().unwrap();
-        heard[..count].to_vec()
-    }
-
-    async fn hears_nothing(client: &mut TcpStream) -> bool {
-        timeout(MOMENT, client.read(&mut [0; 64])).await.is_err()
-    }
-
-    #[tokio::test]
-    async fn what_is_held_comes_later_and_in_order() {
-        let (proxy, mut client) = echo().await;
-        say(&mut client, b"one").await;
-        assert_eq!(hear(&mut client).await, b"one");
-        for (up, down) in [(Way::Held, Way::Open), (Way::Open, Way::Held), (Way::Held, Way::Held)] {
-            proxy.set_ways(up, down);
-            say(&mut client, b"two").await;
-            assert!(hears_nothing(&mut client).await, "{up:?} {down:?}");
-            proxy.heal();
-            assert_eq!(hear(&mut client).await, b"two");
-        }
-        assert_eq!(proxy.bytes(), (12, 12));
-    }
-
-    #[tokio::test]
-    async fn what_is_swallowed_never_comes_and_a_new_connection_works() {
-        let (proxy, mut client) = echo().await;
-        for (up, down) in [(Way::Swallowed, Way::Open), (Way::Open, Way::Swallowed)] {
-            proxy.set_ways(up, down);
-            say(&mut client, b"gone").await;
-            assert!(hears_nothing(&mut client).await);
-            proxy.heal();
-            say(&mut client, b"gone too").await;
-            assert!(hears_nothing(&mut client).await, "a connection with a hole is no connection");
-            client = TcpStream::connect(proxy.address).await.unwrap();
-            say(&mut client, b"there").await;
-            assert_eq!(hear(&mut client).await, b"there");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_cut_resets_and_refusing_lasts() {
-        let (proxy, mut client) = echo().await;
-        say(&mut client, b"one").await;
-        assert_eq!(hear(&mut client).await, b"one");
-        assert_eq!(proxy.connections(), 1);
-        proxy.refuse();
-        assert_eq!(client.read(&mut [0; 8]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-        if let Ok(mut refused) = TcpStream::connect(proxy.address).await {
-            assert!(refused.read(&mut [0; 8]).await.is_err());
-        }
-        assert_eq!(proxy.connections(), 0);
-        proxy.heal();
-        let mut client = TcpStream::connect(proxy.address).await.unwrap();
-        say(&mut client, b"two").await;
-        assert_eq!(hear(&mut client).await, b"two");
-    }
-
-    #[tokio::test]
-    async fn a_slow_way_takes_its_time() {
-        let (proxy, mut client) = echo().await;
-        proxy.set(Way::Slow(MOMENT));
-        let began = Instant::now();
-        say(&mut client, b"one").await;
-        assert_eq!(hear(&mut client).await, b"one");
-        assert!(began.elapsed() >= MOMENT * 2, "{:?}", began.elapsed());
-    }
-
-    #[tokio::test]
-    async fn a_commit_is_done_and_its_answer_lost() {
-        let (proxy, mut client) = echo().await;
-        let commit = b"C\0\0\0\x0bCOMMIT\0";
-        say(&mut client, commit).await;
-        assert_eq!(hear(&mut client).await, commit);
-        proxy.lose_commits(1, Then::Silence);
-        say(&mut client, commit).await;
-        assert!(hears_nothing(&mut client).await);
-        let mut client = TcpStream::connect(proxy.address).await.unwrap();
-        proxy.lose_commits(1, Then::Cut);
-        say(&mut client, commit).await;
-        assert!(client.read(&mut [0; 8]).await.is_err());
-        assert_eq!(proxy.lost_commits(), 2);
-        let mut client = TcpStream::connect(proxy.address).await.unwrap();
-        say(&mut client, commit).await;
-        assert_eq!(hear(&mut client).await, commit);
-    }
 }

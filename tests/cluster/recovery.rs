@@ -70,7 +70,7 @@ impl Recovery {
     ) -> Duration {
         let (mut place, mut last) = (self.from, self.since);
         while !waiting.is_empty() {
-            {
+            let state = {
                 let record = world.record();
                 for (seen, at) in record.trace.seen[place..].iter().zip(&record.at[place..]) {
                     if is_it(seen).is_some_and(|found| waiting.remove(&found)) {
@@ -78,12 +78,11 @@ impl Recovery {
                     }
                 }
                 place = record.trace.seen.len();
-                assert!(
-                    self.since.elapsed() < PATIENCE,
-                    "{caller}: not for {waiting:?}; {}; {:?}",
-                    record.checker.verdict(),
-                    record.errors
-                );
+                let is_late = self.since.elapsed() > PATIENCE;
+                is_late.then(|| format!("{}; {:?}", record.checker.verdict(), record.errors))
+            };
+            if let Some(state) = state {
+                panic!("{caller}: not for {waiting:?}; {state}");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -1,7 +1,7 @@
 //! What all tests of faults share: a cluster at work, and the books at the end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::absent::{self, Correspondence};
 use crate::books::Books;
@@ -9,10 +9,11 @@ use crate::cluster::{BUSY, Cluster};
 use crate::database;
 use crate::history;
 use crate::load::{Load, World};
+use crate::node::PATIENCE;
 use crate::recovery::Recovery;
 
 /// A process does not grow by more than this in an outage, in MiB: queues are bounded.
-pub const GROWTH_MAX: u64 = 96;
+pub const GROWTH_MAX: u64 = 48;
 
 /// How often something is repeated, where it is not by `CLUSTER_ROUNDS`.
 pub fn rounds(short: usize) -> usize {
@@ -79,6 +80,27 @@ impl Scene {
         }
     }
 
+    /// Waits until a consumer has partitions of its own, and something to write about them.
+    pub async fn until_it_works(&self, consumer: usize) {
+        let way = &self.cluster.consumes[consumer].postgres;
+        let (began, before) = (Instant::now(), way.bytes().0);
+        while way.bytes().0 < before + 20_000 {
+            assert!(began.elapsed() < PATIENCE, "a consumer gets no work");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A counter over both consumers, by its name.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for node in &self.cluster.consumes {
+            let text = history::text(node.address(), "/metrics").await;
+            let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            sum += lines.sum::<u64>();
+        }
+        sum
+    }
+
     /// Lets things go on for a while: this is no wait for something.
     pub async fn go_on(&self, time: Duration) {
         tokio::time::sleep(time).await;
@@ -98,6 +120,8 @@ impl Scene {
         assert_eq!(database::view(&self.cluster.database_url).await.len(), stored.len());
         println!("  errors told to senders: {:?}", self.world.record().errors);
         println!("  owners: {}", database::ownership(&self.cluster.database_url).await);
+        let verified = tokio::task::block_in_place(|| self.cluster.run(&["verify"]));
+        println!("  {}", verified.trim().replace('\n', "\n  "));
         self.cluster.assert_memory_within(GROWTH_MAX);
         Books { trace, stored, away, mailed, may_repeat_mails }.assert_kept();
     }

@@ -33,7 +33,7 @@ async fn next(client: &mut Client, kind: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_on_two_nodes_are_in_one_chat() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_beside_others(None).await;
     println!("  all four say that they are ready after {:?}", cluster.well().await);
     let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
     let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
@@ -69,7 +69,7 @@ async fn people_on_two_nodes_are_in_one_chat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_of_one_node_opens_one_socket_on_the_other() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_beside_others(None).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}/v1/auth/tickets", cluster.serves[0].address());
     let answer = http.post(url).bearer_auth(support::token(1)).send().await.unwrap();
@@ -91,4 +91,43 @@ async fn under_load_all_is_kept_and_who_is_away_is_mailed() {
     let scene = Scene::begin().await;
     scene.go_on(Duration::from_secs(5)).await;
     scene.end(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_comes_back_on_another_node_gets_what_it_missed() {
+    let cluster = Cluster::start_beside_others(None).await;
+    let [one, two] = [&cluster.serves[0], &cluster.serves[1]];
+    let (mut ana, mut ben) = (connect(one, 1).await, connect(two, 2).await);
+    let mut cursor = String::new();
+    for number in 1..=40 {
+        let content = format!("hello {number}");
+        ana.send_json(&json!({"type": "send", "to": 2, "content": content})).await.unwrap();
+        if number <= 20 {
+            assert_eq!(next(&mut ben, "message").await["seq"], number);
+        }
+        if number == 20 {
+            ben.send_json(&json!({"type": "ping"})).await.unwrap();
+            cursor = next(&mut ben, "pong").await["cursor"].as_str().unwrap().to_owned();
+            drop(ben);
+            ben = Client::connect(&one.ws(&support::token(3)), &[]).await.unwrap();
+        }
+        assert_eq!(next(&mut ana, "message").await["seq"], number);
+    }
+    for (node, cursor) in [(one, Some(&cursor)), (two, Some(&cursor)), (one, None)] {
+        ben = Client::connect(&node.ws(&support::token(2)), &[]).await.unwrap();
+        ben.send_json(&json!({"type": "resume", "cursor": cursor})).await.unwrap();
+        let mut missed = Vec::new();
+        loop {
+            let frame = ben.recv_json().await.unwrap();
+            match frame["type"].as_str().unwrap() {
+                "message" => missed.push(frame["seq"].as_i64().unwrap()),
+                "resumed" => break,
+                "error" => panic!("{frame}"),
+                _ => {}
+            }
+        }
+        // The last one confirmed what it was given before, as each pong and each cursor did.
+        let first = missed.first().copied().unwrap_or(41);
+        assert!(first >= 21 && missed == (first..=40).collect::<Vec<_>>(), "{missed:?}");
+    }
 }

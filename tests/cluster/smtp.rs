@@ -29,7 +29,7 @@ async fn each_mail_comes_once_however_the_mail_server_answers() {
         _ => None,
     })
     .await;
-    let cluster = Cluster::start_beside_others(format!("smtp://127.0.0.1:{}", server.port)).await;
+    let cluster = Cluster::start_beside_others(Some(format!("smtp://127.0.0.1:{}", server.port))).await;
     let began = Instant::now();
     // Nobody waits for the mail of somebody else for long: the well ones come first and last.
     for to in [905, 901, 902, 903, 904, 906, 907] {

@@ -3,6 +3,7 @@
 //! Two seconds; `STORAGE_SECONDS=60` is the long run. What was done is printed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(clippy::print_stdout, reason = "what was done is printed")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};

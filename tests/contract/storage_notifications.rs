@@ -18,24 +18,18 @@ on_each_storage!(
     what_comes_after_a_mail_begins_anew,
     a_later_message_has_a_grace_of_its_own,
     within_the_interval_a_member_waits,
+    who_waits_for_the_interval_does_not_hold_up_the_other,
     more_than_the_daily_number_is_recorded_as_capped,
     who_has_no_address_is_recorded_and_never_mailed,
     what_is_long_overdue_is_recorded_as_too_old,
     one_call_raises_no_more_than_its_limit,
-    a_leased_mail_belongs_to_one_worker_until_the_lease_ends,
-    a_failed_try_comes_again_later_with_the_same_message_id,
-    an_untried_mail_keeps_its_place_and_its_count,
-    a_settled_mail_stays_settled,
-    a_letter_leaves_out_what_was_confirmed_meanwhile,
-    a_letter_quotes_twenty_and_counts_all,
     the_next_work_is_the_nearest,
-    settled_mails_are_pruned,
 );
 
-const HOUR: Duration = Duration::from_secs(3_600);
+pub const HOUR: Duration = Duration::from_secs(3_600);
 
 /// An owner whose messages are due at once, and two people with addresses.
-async fn begin(store: &Store) -> Owner {
+pub async fn begin(store: &Store) -> Owner {
     let mut owner = Owner::new(store, 6).await;
     owner.grace = Duration::ZERO;
     let person = |id: i64| NewUser {
@@ -47,7 +41,7 @@ async fn begin(store: &Store) -> Owner {
     owner
 }
 
-async fn policy(owner: &Owner) -> DuePolicy {
+pub async fn policy(owner: &Owner) -> DuePolicy {
     DuePolicy {
         settled: owner.frontier().await,
         published: owner.frontier().await,
@@ -58,16 +52,16 @@ async fn policy(owner: &Owner) -> DuePolicy {
     }
 }
 
-async fn raise(owner: &Owner) -> Raised {
+pub async fn raise(owner: &Owner) -> Raised {
     let policy = policy(owner).await;
     owner.store.raise_due(&policy).await.unwrap()
 }
 
-async fn lease(store: &Store) -> Vec<LeasedMail> {
+pub async fn lease(store: &Store) -> Vec<LeasedMail> {
     store.lease_mails(HOUR, 100).await.unwrap()
 }
 
-async fn confirm(store: &Store, a: i64, b: i64, who: i64, to: i64) {
+pub async fn confirm(store: &Store, a: i64, b: i64, who: i64, to: i64) {
     let each = Move {
         conversation: dm(a, b),
         user: user(who),
@@ -78,7 +72,7 @@ async fn confirm(store: &Store, a: i64, b: i64, who: i64, to: i64) {
     assert_eq!(store.advance(&[each]).await.unwrap().len(), 1);
 }
 
-fn mails(mails: u32) -> Raised {
+pub fn mails(mails: u32) -> Raised {
     Raised { mails, ..Raised::default() }
 }
 
@@ -224,6 +218,31 @@ async fn within_the_interval_a_member_waits(store: Store) {
     assert_eq!((last.recipient_name.as_str(), last.contents), ("user3", vec!["two".to_owned()]));
 }
 
+async fn who_waits_for_the_interval_does_not_hold_up_the_other(store: Store) {
+    let mut owner = begin(&store).await;
+    let hourly = DuePolicy { min_interval: HOUR, ..policy(&owner).await };
+    owner.say(2, 3, "one").await;
+    let raise = async |owner: &Owner| {
+        let all = owner.frontier().await;
+        let policy = DuePolicy { settled: all.clone(), published: all, ..hourly.clone() };
+        owner.store.raise_due(&policy).await.unwrap()
+    };
+    assert_eq!(raise(&owner).await.mails, 1);
+    owner.say(2, 3, "two").await;
+    let raised = raise(&owner).await;
+    assert!(raised.mails == 0 && raised.next_due.unwrap() > Timestamp::now().plus(HOUR / 2), "3 waits");
+    owner.say(3, 2, "three").await;
+    assert!(store.due_at(dm(2, 3)).await.unwrap().unwrap() <= Timestamp::now());
+    let raised = raise(&owner).await;
+    assert_eq!(
+        (raised.mails, raised.next_due.is_some()),
+        (1, true),
+        "2 does not wait for 3, who still waits"
+    );
+    let mails = lease(&store).await;
+    assert_eq!(mails.iter().map(|mail| mail.user).collect::<Vec<_>>(), [user(3), user(2)]);
+}
+
 async fn more_than_the_daily_number_is_recorded_as_capped(store: Store) {
     let mut owner = begin(&store).await;
     let raise = async |owner: &Owner| {
@@ -272,97 +291,6 @@ async fn one_call_raises_no_more_than_its_limit(store: Store) {
     }
 }
 
-async fn a_leased_mail_belongs_to_one_worker_until_the_lease_ends(store: Store) {
-    let mut owner = begin(&store).await;
-    owner.say(2, 3, "hello").await;
-    owner.say(3, 2, "hello").await;
-    assert_eq!(raise(&owner).await, mails(2));
-    let one = store.lease_mails(HOUR, 1).await.unwrap();
-    let other = store.lease_mails(Duration::ZERO, 10).await.unwrap();
-    assert_eq!((one.len(), other.len()), (1, 1));
-    assert_ne!(one[0].id, other[0].id);
-    let again = store.lease_mails(HOUR, 10).await.unwrap();
-    assert_eq!(again.iter().map(|mail| (mail.id, mail.attempts)).collect::<Vec<_>>(), [(other[0].id, 1)]);
-    assert_eq!(store.lease_mails(HOUR, 10).await.unwrap(), []);
-}
-
-async fn a_failed_try_comes_again_later_with_the_same_message_id(store: Store) {
-    let mut owner = begin(&store).await;
-    owner.say(2, 3, "hello").await;
-    raise(&owner).await;
-    let first = lease(&store).await.remove(0);
-    let later = Settlement::Retry { after: Duration::ZERO, reason: "421 try later".into() };
-    store.settle_mail(first.id, &later).await.unwrap();
-    let second = lease(&store).await.remove(0);
-    assert_eq!((second.id, second.message_id, second.attempts), (first.id, first.message_id, 1));
-    assert_eq!(second.created_at, first.created_at);
-    let later = Settlement::Retry { after: HOUR, reason: "421 try later".into() };
-    store.settle_mail(first.id, &later).await.unwrap();
-    assert_eq!(lease(&store).await, []);
-    assert!(store.next_work().await.unwrap().unwrap() > Timestamp::now().plus(HOUR / 2));
-    assert!(store.letter(first.id).await.unwrap().is_some());
-}
-
-async fn an_untried_mail_keeps_its_place_and_its_count(store: Store) {
-    let mut owner = begin(&store).await;
-    owner.say(2, 3, "hello").await;
-    raise(&owner).await;
-    owner.say(3, 2, "hello").await;
-    raise(&owner).await;
-    let mut first = None;
-    for _ in 0..3 {
-        let mail = store.lease_mails(HOUR, 1).await.unwrap().remove(0);
-        assert_eq!((*first.get_or_insert(mail.id), 0), (mail.id, mail.attempts));
-        store.settle_mail(mail.id, &Settlement::Untried { reason: "no way".into() }).await.unwrap();
-    }
-}
-
-async fn a_settled_mail_stays_settled(store: Store) {
-    let mut owner = begin(&store).await;
-    let failed = || Settlement::Failed { reason: "550 no such mailbox".into() };
-    for settlement in [Settlement::Sent, failed(), Settlement::Withdrawn] {
-        owner.say(2, 3, "hello").await;
-        raise(&owner).await;
-        let mail = lease(&store).await.remove(0);
-        store.settle_mail(mail.id, &settlement).await.unwrap();
-        let late = Settlement::Retry { after: Duration::ZERO, reason: "a worker whose lease ended".into() };
-        store.settle_mail(mail.id, &late).await.unwrap();
-        assert_eq!(lease(&store).await, [], "{settlement:?}");
-        assert_eq!(store.letter(mail.id).await.unwrap(), None);
-        assert_eq!(store.next_work().await.unwrap(), None);
-    }
-}
-
-async fn a_letter_leaves_out_what_was_confirmed_meanwhile(store: Store) {
-    let mut owner = begin(&store).await;
-    for text in ["one", "two", "three"] {
-        owner.say(2, 3, text).await;
-    }
-    owner.say(3, 2, "own").await;
-    assert_eq!(raise(&owner).await, mails(2));
-    owner.say(2, 3, "after the mail").await;
-    let mail = lease(&store).await.into_iter().find(|mail| mail.user == user(3)).unwrap();
-    confirm(&store, 2, 3, 3, 2).await;
-    let letter = store.letter(mail.id).await.unwrap().unwrap();
-    assert_eq!((letter.count, letter.from, letter.to), (1, Seq(3), Seq(3)));
-    assert_eq!(letter.contents, ["three"]);
-    confirm(&store, 2, 3, 3, 3).await;
-    assert_eq!(store.letter(mail.id).await.unwrap(), None);
-    assert_eq!(store.letter(mail.id + 1_000).await.unwrap(), None, "no such mail");
-}
-
-async fn a_letter_quotes_twenty_and_counts_all(store: Store) {
-    let mut owner = begin(&store).await;
-    for n in 1..=25 {
-        owner.say(4, 3, &format!("text {n}")).await;
-    }
-    raise(&owner).await;
-    let letter = store.letter(lease(&store).await[0].id).await.unwrap().unwrap();
-    assert_eq!((letter.count, letter.contents.len(), letter.to), (25, 20, Seq(25)));
-    assert_eq!((letter.contents[0].as_str(), letter.contents[19].as_str()), ("text 1", "text 20"));
-    assert_eq!(letter.sender_name, "user4", "somebody without a row has a name too");
-}
-
 async fn the_next_work_is_the_nearest(store: Store) {
     let mut owner = begin(&store).await;
     assert_eq!(store.next_work().await.unwrap(), None);
@@ -378,16 +306,4 @@ async fn the_next_work_is_the_nearest(store: Store) {
     store.lease_mails(HOUR / 2, 10).await.unwrap();
     let lease_end = store.next_work().await.unwrap().unwrap();
     assert!(lease_end > Timestamp::now() && lease_end < due.unwrap(), "a worker may have died");
-}
-
-async fn settled_mails_are_pruned(store: Store) {
-    let mut owner = begin(&store).await;
-    owner.say(2, 3, "one").await;
-    raise(&owner).await;
-    let mail = lease(&store).await.remove(0);
-    let later = Timestamp::now().plus(HOUR);
-    assert_eq!(store.prune(later).await.unwrap(), 0, "it is not settled");
-    store.settle_mail(mail.id, &Settlement::Sent).await.unwrap();
-    assert_eq!(store.prune(Timestamp::now().minus(HOUR)).await.unwrap(), 0);
-    assert_eq!(store.prune(later).await.unwrap(), 1);
 }

@@ -28,6 +28,12 @@ pub async fn get_with(address: &str, path: &str, token: &str) -> (u16, Value) {
     (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
 }
 
+/// What is answered to everybody, as it is.
+pub async fn text(address: &str, path: &str) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.get(format!("http://{address}{path}")).send().await.unwrap().text().await.unwrap()
+}
+
 /// Sends a message: `accepted`, or the code of the error.
 pub async fn send(address: &str, token: &str, to: i64, content: &str) -> String {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -14,11 +14,14 @@ mod beside;
 mod damage;
 mod disk;
 mod freeze;
+#[allow(dead_code, reason = "the cluster tests use more of it")]
 mod history;
 mod judge;
 mod kill;
+#[allow(dead_code, reason = "the same")]
 mod load;
 mod mail;
+#[allow(dead_code, reason = "the same")]
 mod mail_server;
 mod person;
 mod process;

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod groups;
+mod log;
 mod member;
 mod tools;
 mod topics;

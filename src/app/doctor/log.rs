@@ -79,21 +79,6 @@ pub(super) fn topic(found: &mut Findings, facts: &TopicFacts) {
         );
         found.say(severity, format!("topic {name}: {}", finding.sentence), remedy);
     }
-    if !facts.leaderless.is_empty() {
-        found.problem(
-            format!("partitions {:?} of {name} have no leader", facts.leaderless),
-            "bring the brokers back that hold them: until then their messages are refused and wait",
-        );
-    }
-    if !facts.under_replicated.is_empty() {
-        found.warn(
-            format!(
-                "partitions {:?} of {name} have fewer copies in sync than they should",
-                facts.under_replicated
-            ),
-            "look at the brokers that are down or slow",
-        );
-    }
 }
 
 /// What waits in the log, and whether it is still there when its turn comes.

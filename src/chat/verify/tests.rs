@@ -1,3 +1,5 @@
+//! What a comparison finds, on records made by hand.
+
 use bytes::Bytes;
 
 use super::*;

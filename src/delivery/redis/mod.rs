@@ -7,7 +7,6 @@
 
 mod wire;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,18 +44,18 @@ impl RedisFanout {
         if publications.is_empty() {
             return connection.ping().await;
         }
-        let written = Written::new(publications);
-        let concerned: Vec<Concerned> =
-            publications.iter().flat_map(|one| one.outcomes.iter()).map(concerned).collect();
         let peers = self.redis.routes().live(&connection, self.redis.node()).await?;
-        let there = self.there(&connection, &peers, &concerned).await?;
+        let outcomes = publications.iter().flat_map(|publication| publication.outcomes.iter());
+        let places = self.places(&connection, &peers, || outcomes.map(concerned).collect()).await?;
+        let written = Written::new(publications);
         let mut messages = Vec::new();
         // Often the same for all: then it is written once.
         let mut everything: Option<Vec<Bytes>> = None;
-        for (peer, there) in peers.iter().zip(there) {
-            let for_peer = match there {
-                Some(there) => written.messages(Some(peer.generation), |number| there.of(&concerned, number)),
-                None => everything.get_or_insert_with(|| written.messages(None, |_| true)).clone(),
+        for (number, peer) in peers.iter().enumerate() {
+            let for_peer = if places.is_known(number) {
+                written.messages(Some(peer.generation), |outcome| places.concerns(number, outcome))
+            } else {
+                everything.get_or_insert_with(|| written.messages(None, |_| true)).clone()
             };
             messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
         }
@@ -65,35 +64,36 @@ impl RedisFanout {
 
     async fn tell_receipts(&self, receipts: &[Receipt]) -> Result<(), RedisError> {
         let connection = self.redis.connection()?;
-        let concerned: Vec<Concerned> =
-            receipts.iter().map(|one| of_conversation(one.conversation)).collect();
         let peers = self.redis.routes().live(&connection, self.redis.node()).await?;
-        let there = self.there(&connection, &peers, &concerned).await?;
+        let concerned = || receipts.iter().map(|one| of_conversation(one.conversation)).collect();
+        let places = self.places(&connection, &peers, concerned).await?;
         let mut messages = Vec::new();
-        for (peer, there) in peers.iter().zip(there) {
-            let concerns = |number| there.as_ref().is_none_or(|there| there.of(&concerned, number));
-            let for_peer = wire::receipts(receipts, concerns);
+        for (number, peer) in peers.iter().enumerate() {
+            let for_peer = wire::receipts(receipts, |receipt| places.concerns(number, receipt));
             messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
         }
         publish(&connection, messages).await
     }
 
-    /// For each node who of those concerned is there; none where the node is told everything.
-    async fn there(
+    /// Who of those concerned is where. One node alone is not asked for.
+    async fn places(
         &self,
         connection: &Connection,
         peers: &[Peer],
-        concerned: &[Concerned],
-    ) -> Result<Vec<Option<There>>, RedisError> {
-        let mut users: Vec<UserId> = concerned.iter().flat_map(|one| one.users()).collect();
+        concerned: impl FnOnce() -> Vec<Concerned>,
+    ) -> Result<Places, RedisError> {
+        if peers.len() < 2 {
+            return Ok(Places::default());
+        }
+        let concerned = concerned();
+        let mut users: Vec<UserId> = concerned.iter().flat_map(Concerned::users).copied().collect();
         users.sort_unstable();
         users.dedup();
-        if peers.len() < 2 || users.is_empty() {
-            return Ok(peers.iter().map(|_| None).collect());
+        if users.is_empty() {
+            return Ok(Places::default());
         }
         let found = self.redis.routes().lookup(connection, peers, &users).await?;
-        let there = |found: Vec<bool>| There(users.iter().copied().zip(found).collect());
-        Ok(found.into_iter().map(|found| found.map(there)).collect())
+        Ok(Places { concerned, users, found })
     }
 
     /// Feeds the hub from one connection until it ends, or the registration fails.
@@ -167,12 +167,11 @@ enum Concerned {
 }
 
 impl Concerned {
-    fn users(&self) -> impl Iterator<Item = UserId> {
-        let users: &[UserId] = match self {
+    fn users(&self) -> &[UserId] {
+        match self {
             Self::Users(users) => users,
             Self::All => &[],
-        };
-        users.iter().copied()
+        }
     }
 }
 
@@ -187,15 +186,29 @@ fn of_conversation(conversation: ConversationId) -> Concerned {
     Concerned::Users(members(conversation).collect())
 }
 
-/// Who is on a node.
-struct There(HashMap<UserId, bool>);
+/// Which nodes hold whom; without an entry for a node, nothing is known of it.
+#[derive(Default)]
+struct Places {
+    /// By the number of the outcome or receipt.
+    concerned: Vec<Concerned>,
+    /// All of them, sorted.
+    users: Vec<UserId>,
+    /// By the number of the node, then of the user.
+    found: Vec<Option<Vec<bool>>>,
+}
 
-impl There {
-    fn of(&self, concerned: &[Concerned], number: usize) -> bool {
-        match concerned.get(number) {
-            Some(Concerned::Users(users)) => users.iter().any(|user| self.0.get(user) == Some(&true)),
-            Some(Concerned::All) | None => true,
-        }
+impl Places {
+    fn is_known(&self, node: usize) -> bool {
+        matches!(self.found.get(node), Some(Some(_)))
+    }
+
+    /// Whether a node is told; one of which nothing is known is told everything.
+    fn concerns(&self, node: usize, number: usize) -> bool {
+        let Some(Some(found)) = self.found.get(node) else { return true };
+        let Some(Concerned::Users(users)) = self.concerned.get(number) else { return true };
+        let is_there =
+            |user: &UserId| self.users.binary_search(user).is_ok_and(|place| found.get(place) == Some(&true));
+        users.iter().any(is_there)
     }
 }
 

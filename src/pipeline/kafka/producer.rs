@@ -43,13 +43,17 @@ pub(super) struct Producer {
     pub(super) cluster: Arc<Cluster>,
     pub(super) ends: Arc<Ends>,
     pub(super) linger: Duration,
-    /// The partitions of each leader, as of this state of the cluster.
-    led: (Option<Arc<Topology>>, Vec<(Option<BrokerId>, Vec<Partition>)>),
+    /// The state of the cluster that was looked at last, and the partitions of each leader in it.
+    followed: Option<Arc<Topology>>,
+    led: Led,
     lanes: HashMap<BrokerId, Lane>,
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
     /// The partition that the next request begins with, so that a busy one does not starve the others.
     turn: usize,
 }
+
+/// Partitions by their leaders.
+type Led = Vec<(Option<BrokerId>, Vec<Partition>)>;
 
 /// The way to one broker.
 struct Lane {
@@ -85,7 +89,7 @@ impl Drop for Abandon {
 impl Producer {
     pub(super) fn new(queue: Arc<Queue>, cluster: Arc<Cluster>, ends: Arc<Ends>, linger: Duration) -> Self {
         let (lanes, flights) = (HashMap::new(), FuturesUnordered::new());
-        Self { queue, cluster, ends, linger, led: (None, Vec::new()), lanes, flights, turn: 0 }
+        Self { queue, cluster, ends, linger, followed: None, led: Vec::new(), lanes, flights, turn: 0 }
     }
 
     /// Runs until the queue is closed and everything is answered.
@@ -118,7 +122,7 @@ impl Producer {
         let mut wait_for = |at: Instant| again_at = Some(again_at.map_or(at, |known| known.min(at)));
         self.follow(&topology);
         let mut launching = Vec::new();
-        for (leader, partitions) in &self.led.1 {
+        for (leader, partitions) in &self.led {
             let free = Lane { connection: None, is_busy: false, next_at: now };
             let lane = leader.map(|broker| self.lanes.entry(broker).or_insert(free));
             if lane.as_ref().is_some_and(|lane| lane.is_busy) {
@@ -150,7 +154,7 @@ impl Producer {
 
     /// Sorts the partitions by their leaders, and lets go of brokers that lead none.
     fn follow(&mut self, topology: &Arc<Topology>) {
-        if self.led.0.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
+        if self.followed.as_ref().is_some_and(|known| Arc::ptr_eq(known, topology)) {
             return;
         }
         let mut led: HashMap<Option<BrokerId>, Vec<Partition>> = HashMap::new();
@@ -158,7 +162,7 @@ impl Producer {
             led.entry(topology.leader(partition)).or_default().push(partition);
         }
         self.lanes.retain(|broker, lane| lane.is_busy || led.contains_key(&Some(*broker)));
-        self.led = (Some(Arc::clone(topology)), led.into_iter().collect());
+        (self.followed, self.led) = (Some(Arc::clone(topology)), led.into_iter().collect());
     }
 
     fn launch(

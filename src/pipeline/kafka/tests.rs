@@ -184,10 +184,8 @@ async fn a_reader_notices_that_what_it_read_is_gone_though_new_records_took_its_
     let log = log(&fake).await;
     append(&log, 0, "a").await.unwrap();
     assert_eq!(log.fetch(&[(0, 0)], NO_LIMITS).await.unwrap()[0].records.len(), 1);
-    let mut world = fake.world();
-    world.epoch = 2;
-    world.logs[0] = vec![Bytes::from_static(b"x"), Bytes::from_static(b"y")];
-    drop(world);
+    fake.world().epoch = 2;
+    fake.world().logs[0] = vec![Bytes::from_static(b"x"), Bytes::from_static(b"y")];
     assert!(matches!(log.fetch(&[(0, 1)], NO_LIMITS).await, Err(LogError::Corrupt(_))));
 }
 

@@ -1,17 +1,20 @@
 //! Records become history: the one transaction behind the fence.
 //!
 //! Three round trips whatever the size of the batch, four where conversations begin:
-//! 1. BEGIN, the fence, and a look-up of heads and of ids that exist already. Each statement sees what was
-//!    committed when it began, and the fence holds its partitions from then on: whoever else would add to their
-//!    conversations has to move their offsets first.
+//! 1. BEGIN, the fence, and a look-up of heads. Each statement sees what was committed when it began, and the
+//!    fence holds its partitions from then on: whoever else would add to their conversations has to move their
+//!    offsets first.
 //! 2. (New conversations, whose keys the rest needs.)
 //! 3. Events, heads and what is due; all together on their way.
 //! 4. COMMIT, once everything before it is known to be there.
 //!
+//! Retries of stored records are rare, and a unique index finds them when they are inserted. So nothing looks
+//! for them beforehand; where one is found, the transaction is rolled back and done again with that look-up.
+//!
 //! A conversation's row in `notify_due` is inserted from the update of its head, so while its head is locked:
 //! whoever removes such a row holds the same lock, and one of the two sees the other (see `raise`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel_async::AsyncPgConnection;
 
@@ -22,10 +25,24 @@ use super::rows;
 use super::statement::{Id, statement};
 use crate::domain::history::{self, Head, Past};
 use crate::domain::{ConversationId, LogNumber, Outcome, Partition, Position, Record, Seq, Timestamp};
-use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch};
+use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch, StorageError};
 
-/// Applies a batch and commits it; the caller rolls back on an error.
-pub(super) async fn apply(conn: &Loan, batch: Batch) -> Result<Vec<Applied>, Fault> {
+/// Applies a batch in a transaction of its own.
+pub(super) async fn apply(conn: &Loan, batch: Batch) -> Result<Vec<Applied>, StorageError> {
+    match conn.self_committing(attempt(conn, batch.clone(), Retries::Unknown)).await {
+        Err(StorageError::Refused(_)) => conn.self_committing(attempt(conn, batch, Retries::LookedUp)).await,
+        done => done,
+    }
+}
+
+/// Whether it is known which records are stored already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Retries {
+    Unknown,
+    LookedUp,
+}
+
+async fn attempt(conn: &Loan, batch: Batch, retries: Retries) -> Result<Vec<Applied>, Fault> {
     let Batch { log, mut partitions, grace } = batch;
     // The order in which everybody locks them.
     partitions.sort_by_key(|batch| batch.partition);
@@ -34,7 +51,7 @@ pub(super) async fn apply(conn: &Loan, batch: Batch) -> Result<Vec<Applied>, Fau
     let (begun, owned, found) = futures_util::join!(
         conn.command("BEGIN"),
         pass_fences(conn, log, &partitions),
-        look_up(conn, &records)
+        look_up(conn, &records, retries)
     );
     begun?;
     let (owned, Found { keys, mut past }) = (owned?, found?);
@@ -76,25 +93,42 @@ struct Found {
     past: Past,
 }
 
-async fn look_up(conn: &AsyncPgConnection, records: &[&Record]) -> Result<Found, Fault> {
+async fn look_up(conn: &AsyncPgConnection, records: &[&Record], retries: Retries) -> Result<Found, Fault> {
     let mut found = Found { keys: HashMap::with_capacity(records.len()), past: Past::default() };
     if records.is_empty() {
         return Ok(found);
     }
-    let names: Vec<String> = records.iter().map(|record| record.conversation.to_string()).collect();
+    let mut seen = HashSet::with_capacity(records.len());
+    let asked: Vec<ConversationId> =
+        records.iter().map(|record| record.conversation).filter(|each| seen.insert(*each)).collect();
+    let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let ids: Vec<Id> = records.iter().map(|record| Id(record.id.0)).collect();
-    for (n, key, last_seq, last_at, kind, content, data, reply_to) in select_past(conn, &names, &ids).await? {
-        let record = usize::try_from(n - 1).ok().and_then(|index| records.get(index));
-        let record = record.ok_or_else(|| Fault::refused("a head nobody asked for"))?;
-        found.keys.insert(record.conversation, key);
+    for (n, key, last_seq, last_at) in select_heads(conn, &names).await? {
+        let conversation = *nth(&asked, n)?;
+        found.keys.insert(conversation, key);
         let head = Head { last_seq: Seq(last_seq), last_at: Timestamp(last_at) };
-        found.past.heads.insert(record.conversation, head);
-        if let Some(kind) = kind {
+        found.past.heads.insert(conversation, head);
+    }
+    if retries == Retries::LookedUp {
+        // A conversation without a row has no event that could have the id.
+        let known: Vec<(i64, &Record)> = records
+            .iter()
+            .filter_map(|record| Some((*found.keys.get(&record.conversation)?, *record)))
+            .collect();
+        let keys: Vec<i64> = known.iter().map(|(key, _)| *key).collect();
+        let ids: Vec<Id> = known.iter().map(|(_, record)| Id(record.id.0)).collect();
+        for (n, kind, content, data, reply_to) in select_stored(conn, &keys, &ids).await? {
+            let (_, record) = nth(&known, n)?;
             found.past.stored.insert(record.id, rows::body(&kind, content, data, reply_to)?);
         }
     }
     Ok(found)
+}
+
+/// The element that SQL calls `n`.
+fn nth<T>(asked: &[T], n: i64) -> Result<&T, Fault> {
+    let found = usize::try_from(n - 1).ok().and_then(|index| asked.get(index));
+    found.ok_or_else(|| Fault::refused("a row nobody asked for"))
 }
 
 /// What a batch adds beside its outcomes.
@@ -180,14 +214,20 @@ statement!(
          RETURNING p.partition"
 );
 
-/// n, key, last seq, last at, and of a stored record kind, content, data, reply_to.
-type PastRow = (i64, i64, i64, i64, Option<String>, Option<String>, Option<String>, Option<Id>);
+statement!(
+    fn select_heads(conversations: &'a [&'a str]) -> (i64, i64, i64, i64) =
+        "SELECT asked.n, c.conversation_key, c.last_seq, c.last_at
+         FROM unnest(?) WITH ORDINALITY AS asked(conversation, n)
+         JOIN conversations AS c ON c.id = asked.conversation"
+);
+
+/// n, kind, content, data, reply_to.
+type StoredRow = (i64, String, Option<String>, Option<String>, Option<Id>);
 
 statement!(
-    fn select_past(conversations: &'a [&'a str], ids: &'a [Id]) -> PastRow =
-        "SELECT asked.n, c.conversation_key, c.last_seq, c.last_at, e.kind, e.content, e.data, e.reply_to
-         FROM unnest(?, ?) WITH ORDINALITY AS asked(conversation, message_id, n)
-         JOIN conversations AS c ON c.id = asked.conversation
-         LEFT JOIN events AS e
-           ON e.conversation_key = c.conversation_key AND e.message_id = asked.message_id"
+    fn select_stored(keys: &'a [i64], ids: &'a [Id]) -> StoredRow =
+        "SELECT asked.n, e.kind, e.content, e.data, e.reply_to
+         FROM unnest(?, ?) WITH ORDINALITY AS asked(conversation_key, message_id, n)
+         JOIN events AS e
+           ON e.conversation_key = asked.conversation_key AND e.message_id = asked.message_id"
 );

@@ -13,8 +13,8 @@ const UNPUBLISHED_MS: i64 = 1_000;
 /// How soon to look again at what has not been published for a whole grace: a moment more will do.
 const UNSETTLED_MS: i64 = 250;
 
-/// Key, id, grace, and the present moment.
-pub(super) type DueRow = (i64, String, i64, i64);
+/// Key, id, grace, the last seq, and the present moment.
+pub(super) type DueRow = (i64, String, i64, i64, i64);
 
 /// Key, user, how far the conversation goes, is published and is settled, seq and time of the first message of
 /// others that waits, and the time of the first one that is not published.
@@ -55,6 +55,8 @@ enum Verdict {
 struct Due {
     conversation: ConversationId,
     grace_ms: i64,
+    /// The last seq when it was taken in hand.
+    head: i64,
     /// When to look at it again.
     next: Option<i64>,
 }
@@ -91,6 +93,33 @@ impl Notified {
     }
 }
 
+/// When conversations are looked at again.
+#[derive(Default)]
+pub(super) struct Looks {
+    pub(super) later: Later,
+    pub(super) soon: Soon,
+}
+
+/// Rows of `notify_later`, column by column.
+#[derive(Default)]
+pub(super) struct Later {
+    pub(super) keys: Vec<i64>,
+    pub(super) moments: Vec<i64>,
+    pub(super) graces: Vec<i64>,
+}
+
+/// What becomes of rows of `notify_due`, column by column.
+#[derive(Default)]
+pub(super) struct Soon {
+    pub(super) keys: Vec<i64>,
+    /// The last seqs when they were taken in hand.
+    pub(super) heads: Vec<i64>,
+    /// When nobody adds to it: `None` goes.
+    pub(super) moments: Vec<Option<i64>>,
+    /// When what is added now may be due.
+    pub(super) graces_end: Vec<i64>,
+}
+
 /// What becomes of the conversations in hand.
 pub(super) struct Decided {
     pub(super) now: i64,
@@ -104,13 +133,13 @@ impl Decided {
     pub(super) fn new(taken: &[DueRow]) -> Result<Self, Fault> {
         let due = taken
             .iter()
-            .map(|(key, id, grace_ms, _)| {
+            .map(|(key, id, grace_ms, head, _)| {
                 let conversation = rows::conversation_id(id)?;
-                Ok((*key, Due { conversation, grace_ms: *grace_ms, next: None }))
+                Ok((*key, Due { conversation, grace_ms: *grace_ms, head: *head, next: None }))
             })
             .collect::<Result<_, Fault>>()?;
         Ok(Self {
-            now: taken.first().map_or(0, |row| row.3),
+            now: taken.first().map_or(0, |row| row.4),
             due,
             mails: Mails::default(),
             notified: Notified::default(),
@@ -194,19 +223,24 @@ impl Decided {
         Ok(())
     }
 
-    /// Which conversations are looked at again and when, and which are done with.
-    pub(super) fn next_looks(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
-        let (mut moved, mut moments, mut done) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, due) in &self.due {
-            match due.next {
-                Some(at) => {
-                    moved.push(*key);
-                    moments.push(at);
-                }
-                None => done.push(*key),
+    /// When each conversation in hand is looked at again.
+    pub(super) fn looks(&self) -> Looks {
+        let mut looks = Looks::default();
+        for (&key, due) in &self.due {
+            let grace_end = self.now.saturating_add(due.grace_ms);
+            // What is not due before a message that comes now waits elsewhere.
+            let soon = due.next.filter(|at| *at <= grace_end);
+            if let (Some(at), None) = (due.next, soon) {
+                looks.later.keys.push(key);
+                looks.later.moments.push(at);
+                looks.later.graces.push(due.grace_ms);
             }
+            looks.soon.keys.push(key);
+            looks.soon.heads.push(due.head);
+            looks.soon.moments.push(soon);
+            looks.soon.graces_end.push(grace_end);
         }
-        (moved, moments, done)
+        looks
     }
 }
 
@@ -231,4 +265,90 @@ fn verdict(policy: &DuePolicy, now: i64, waiting: &Waiting, people: &People) -> 
         return Verdict::Skip("capped");
     }
     Verdict::Mail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Frontier, LogNumber};
+    use std::time::Duration;
+
+    const NOW: i64 = 1_000_000;
+    const GRACE: i64 = 10_000;
+
+    fn policy() -> DuePolicy {
+        let nothing = Frontier::nothing(LogNumber(1), 1);
+        DuePolicy {
+            settled: nothing.clone(),
+            published: nothing,
+            min_interval: Duration::from_secs(3_600),
+            per_day: 2,
+            max_age: Duration::from_secs(60),
+            limit: 100,
+        }
+    }
+
+    fn in_hand(conversations: i64) -> Decided {
+        let row = |key: i64| (key, format!("dm-1-{}", key + 1), GRACE, 9, NOW);
+        Decided::new(&(1..=conversations).map(row).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// A member whose first waiting message is seq 5; everything is published and settled up to 7.
+    fn behind(key: i64, stored_at: i64) -> BehindRow {
+        (key, 1, (9, 7, 7), (Some(5), Some(stored_at)), None)
+    }
+
+    fn reachable() -> People {
+        People { known: [(1, (false, true))].into(), ..People::default() }
+    }
+
+    #[test]
+    fn what_is_not_due_is_looked_at_when_it_is() {
+        let mut decided = in_hand(1);
+        assert!(decided.look(behind(1, NOW - 4_000)).is_none());
+        assert_eq!(decided.looks().soon.moments, [Some(NOW + 6_000)]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes() {
+        let looks = in_hand(1).looks();
+        assert_eq!((looks.soon.moments, looks.soon.graces_end), (vec![None], vec![NOW + GRACE]));
+        assert!(looks.later.keys.is_empty());
+    }
+
+    #[test]
+    fn who_had_a_mail_lately_waits_elsewhere() {
+        let mut decided = in_hand(1);
+        let waiting = decided.look(behind(1, NOW - GRACE)).unwrap();
+        let people = People { last_mails: [((1, 1), NOW - 60_000)].into(), ..reachable() };
+        decided.judge(&policy(), vec![waiting], people).unwrap();
+        let looks = decided.looks();
+        assert_eq!((looks.soon.moments, looks.later.moments), (vec![None], vec![NOW - 60_000 + 3_600_000]));
+        assert!(decided.mails.keys.is_empty() && decided.notified.keys.is_empty());
+    }
+
+    #[test]
+    fn mails_of_one_turn_count_for_the_day_the_longest_due_first() {
+        let mut decided = in_hand(3);
+        let rows = [behind(1, NOW - 12_000), behind(2, NOW - 14_000), behind(3, NOW - 13_000)];
+        let waiting = rows.into_iter().filter_map(|row| decided.look(row)).collect();
+        decided.judge(&policy(), waiting, reachable()).unwrap();
+        assert_eq!(decided.mails.keys, [2, 3, 1]);
+        assert_eq!(decided.mails.reasons, [None, None, Some("capped")]);
+        assert_eq!(
+            (decided.mails.from.as_slice(), decided.mails.to.as_slice()),
+            (&[5, 5, 5][..], &[7, 7, 7][..])
+        );
+        assert_eq!(decided.raised.mails, 2);
+    }
+
+    #[test]
+    fn what_is_behind_the_mail_is_looked_at_again() {
+        let mut decided = in_hand(1);
+        let (key, user, reach, first, _) = behind(1, NOW - 2 * GRACE);
+        let later: i64 = NOW - GRACE - 1;
+        let waiting = decided.look((key, user, reach, first, Some(later))).unwrap();
+        decided.judge(&policy(), vec![waiting], reachable()).unwrap();
+        assert_eq!(decided.looks().soon.moments, [Some(NOW + UNPUBLISHED_MS)]);
+    }
 }

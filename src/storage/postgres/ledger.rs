@@ -95,7 +95,7 @@ impl Ledger for PostgresStore {
 
     async fn apply(&self, batch: Batch) -> Result<Vec<Applied>, StorageError> {
         let conn = self.take().await?;
-        conn.self_committing(apply::apply(&conn, batch)).await
+        apply::apply(&conn, batch).await
     }
 
     async fn mark_published(
@@ -162,9 +162,15 @@ impl Ledger for PostgresStore {
         conn.run(async { Ok(frontier(log, select_applied(&conn, log.0).await?)) }).await
     }
 
-    /// What is committed is durable here.
     async fn make_durable(&self, log: LogNumber) -> Result<Frontier, StorageError> {
-        self.frontier(log).await
+        let conn = self.take().await?;
+        conn.transaction(async {
+            // With the lock there is something to commit, and with it everything that was committed before is
+            // synced, whatever `synchronous_commit` this role has.
+            sync_at_commit(&conn).await?;
+            Ok(frontier(log, select_applied(&conn, log.0).await?))
+        })
+        .await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StorageError> {
@@ -288,6 +294,11 @@ statement!(
 statement!(
     /// Whoever begins a log number holds this row.
     fn lock_logs() -> (bool,) = "SELECT true FROM deployment FOR NO KEY UPDATE"
+);
+
+statement!(
+    fn sync_at_commit() -> (String,) =
+        "SELECT set_config('synchronous_commit', 'on', true) FROM deployment FOR NO KEY UPDATE"
 );
 
 statement!(

@@ -11,11 +11,11 @@
 //!
 //! **Locks** are taken in this order, by everyone: partitions of the log (by number), conversations (by key),
 //! `notify_due` (by key), users (by id), members (by key, then user), mails (by id). Two transactions that keep
-//! to it never deadlock. Applying takes partitions, then the conversations that it adds to; these locks are what
-//! "nobody is waiting any more" has to be said behind, see `raise`, which takes what is free of conversations
-//! and of `notify_due` and waits for none of it.
+//! to it never deadlock. Who skips locked rows may take them in any order, as it waits for none: so does
+//! `raise` with `notify_due` and, at its end, with conversations.
 //!
 //! **What survives what.** A commit is as durable as the server's `synchronous_commit` says, on by default.
+//! `make_durable` syncs in any case, so that the message log forgets nothing that the server could lose.
 //!
 //! **Backups** are PostgreSQL's (`pg_dump`, a base backup). A restored history may go on otherwise than the
 //! lost one, and clients' cursors may lie beyond it; PostgreSQL does not tell a database that it was restored,

@@ -67,7 +67,7 @@ impl Notifications for PostgresStore {
         let conn = self.take().await?;
         conn.run(async {
             let rows = select_due_at(&conn, &conversation.to_string()).await?;
-            Ok(rows.first().map(|&(due_at,)| Timestamp(due_at)))
+            Ok(rows.first().and_then(|&(due_at,)| due_at).map(Timestamp))
         })
         .await
     }
@@ -183,15 +183,17 @@ statement!(
 );
 
 statement!(
-    fn select_due_at(conversation: &'a str) -> (i64,) =
-        "SELECT d.due_at FROM conversations AS c
-         JOIN notify_due AS d ON d.conversation_key = c.conversation_key WHERE c.id = ?"
+    fn select_due_at(conversation: &'a str) -> (Option<i64>,) =
+        "SELECT least(
+             (SELECT d.due_at FROM notify_due AS d WHERE d.conversation_key = c.conversation_key),
+             (SELECT l.due_at FROM notify_later AS l WHERE l.conversation_key = c.conversation_key))
+         FROM conversations AS c WHERE c.id = ?"
 );
 
-// Plan: the first entry of `notify_due_by_time` and of `mails_next`; 0.05 ms whatever waits.
+// Plan: the first entries of `notify_due_by_time`, `notify_later_by_time` and `mails_next`; 0.05 ms whatever waits.
 statement!(
     fn select_next_work() -> (Option<i64>,) =
         "SELECT least(
-             (SELECT min(due_at) FROM notify_due),
+             (SELECT min(due_at) FROM notify_due), (SELECT min(due_at) FROM notify_later),
              (SELECT min(greatest(next_attempt_at, lease_until)) FROM mails WHERE state = 'waiting'))"
 );

@@ -21,8 +21,8 @@ use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch};
 /// A conversation that a batch touches.
 struct Touched {
     key: i64,
-    /// Whether it waits in `notify_due`.
-    is_due: bool,
+    /// When it is looked at for those who did not confirm; `i64::MAX` where nobody waits.
+    due_at: i64,
     /// The last event that this batch stored.
     last: Option<(Seq, Timestamp, Position)>,
 }
@@ -48,8 +48,10 @@ pub(super) fn apply(conn: &mut SqliteConnection, batch: Batch) -> Result<Vec<App
         if let Some((seq, at, position)) = conversation.last {
             let (log, partition) = (position.log.0, i64::from(position.partition));
             update_head(conn, seq.0, at.0, log, partition, position.offset, conversation.key)?;
-            if !conversation.is_due {
-                insert_due(conn, conversation.key, now.plus(batch.grace).0, grace_ms)?;
+            // Somebody may be waiting for longer than that, such as one who had a mail lately.
+            let due_at = now.plus(batch.grace).0;
+            if conversation.due_at > due_at {
+                insert_due(conn, conversation.key, due_at, grace_ms)?;
             }
         }
     }
@@ -122,11 +124,12 @@ fn look_up(
     json.push(']');
     let mut past = Past::default();
     let mut touched = HashMap::with_capacity(asked.len());
-    for (index, key, last_seq, last_at, is_due) in select_heads(conn, &json)? {
+    for (index, key, last_seq, last_at, due_at) in select_heads(conn, &json)? {
         let index = usize::try_from(index).map_err(Fault::refused)?;
         let conversation = *asked.get(index).ok_or_else(|| Fault::refused("a head nobody asked for"))?;
         past.heads.insert(conversation, Head { last_seq: Seq(last_seq), last_at: Timestamp(last_at) });
-        touched.insert(conversation, Touched { key, is_due: is_due != 0, last: None });
+        let due_at = due_at.unwrap_or(i64::MAX);
+        touched.insert(conversation, Touched { key, due_at, last: None });
     }
     let mut json = String::from("{");
     for record in records() {
@@ -155,7 +158,7 @@ fn begin(conn: &mut SqliteConnection, event: &Event) -> Result<Touched, Fault> {
         insert_member(conn, key, low.get())?;
         insert_member(conn, key, high.get())?;
     }
-    Ok(Touched { key, is_due: false, last: None })
+    Ok(Touched { key, due_at: i64::MAX, last: None })
 }
 
 fn store_event(conn: &mut SqliteConnection, key: i64, event: &Event, now: Timestamp) -> Result<(), Fault> {
@@ -222,8 +225,8 @@ statement!(
 );
 
 statement!(
-    fn select_heads(ids: &'a str) -> (i64, i64, i64, i64, i64) =
-        "SELECT asked.key, c.conversation_key, c.last_seq, c.last_at, d.due_at IS NOT NULL
+    fn select_heads(ids: &'a str) -> (i64, i64, i64, i64, Option<i64>) =
+        "SELECT asked.key, c.conversation_key, c.last_seq, c.last_at, d.due_at
          FROM json_each(?) AS asked
          CROSS JOIN conversations AS c ON c.id = asked.value
          LEFT JOIN notify_due AS d ON d.conversation_key = c.conversation_key"
@@ -277,7 +280,7 @@ statement!(
 statement!(
     fn insert_due(key: i64, due_at: i64, grace_ms: i64) =
         "INSERT INTO notify_due (conversation_key, due_at, grace_ms) VALUES (?, ?, ?)
-         ON CONFLICT (conversation_key) DO NOTHING"
+         ON CONFLICT (conversation_key) DO UPDATE SET due_at = excluded.due_at, grace_ms = excluded.grace_ms"
 );
 
 statement!(
