@@ -9,6 +9,9 @@ use crate::domain::{
 };
 use crate::storage::Receipt;
 
+/// What a frame takes beside content and data, mostly.
+const FIELDS_BYTES: usize = 288;
+
 /// A stored message, as the sender's devices (`client_id`) and the others see it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct MessageFrame<'a> {
@@ -72,7 +75,8 @@ impl<'a> MessageFrame<'a> {
 
 /// The frame of an event for one who sees it.
 pub fn event(event: &Event, viewer: UserId) -> Bytes {
-    encode(&MessageFrame::new(event, viewer))
+    let frame = MessageFrame::new(event, viewer);
+    encode_in(FIELDS_BYTES + frame.content.len() + frame.data.map_or(0, |data| data.as_str().len()), &frame)
 }
 
 /// `rejected`, for the sender.
@@ -117,5 +121,14 @@ pub fn receipt(receipt: &Receipt) -> Bytes {
 
 /// A frame as JSON text. Frames hold strings, numbers and JSON that was parsed before: nothing in them fails.
 pub fn encode<T: Serialize>(frame: &T) -> Bytes {
-    Bytes::from(serde_json::to_vec(frame).unwrap_or_default())
+    encode_in(FIELDS_BYTES, frame)
+}
+
+/// The same, into room for so many bytes, so that it need not grow.
+fn encode_in<T: Serialize>(room: usize, frame: &T) -> Bytes {
+    let mut bytes = Vec::with_capacity(room);
+    match serde_json::to_writer(&mut bytes, frame) {
+        Ok(()) => Bytes::from(bytes),
+        Err(_) => Bytes::new(),
+    }
 }

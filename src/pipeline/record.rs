@@ -14,6 +14,8 @@ use crate::domain::{
 
 /// The version that this release writes.
 const VERSION: u32 = 1;
+/// What a record takes beside content and data, mostly.
+const FIELDS_BYTES: usize = 320;
 
 /// Why a value of the log is no record for this release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,42 +40,62 @@ struct Header<'a> {
     kind: Cow<'a, str>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct MessageRecord {
+/// A message as it is written, borrowed from its record.
+#[derive(Serialize)]
+struct Written<'a> {
     v: u32,
-    kind: Cow<'static, str>,
+    kind: &'static str,
     id: MessageId,
-    client_id: ClientId,
+    client_id: &'a ClientId,
     conversation: ConversationId,
     from: UserId,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<UserId>,
+    content: &'a Content,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Data>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<MessageId>,
+    at: Timestamp,
+}
+
+/// A message as it is read.
+#[derive(Deserialize)]
+struct MessageRecord {
+    id: MessageId,
+    client_id: ClientId,
+    conversation: ConversationId,
+    from: UserId,
+    to: Option<UserId>,
     content: Content,
-    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<MessageId>,
     at: Timestamp,
 }
 
 /// The value to append for a record.
 pub fn encode(record: &Record) -> Bytes {
-    let RecordBody::Message(MessageBody { content, data, reply_to }) = record.body.clone();
-    let wire = MessageRecord {
+    let RecordBody::Message(MessageBody { content, data, reply_to }) = &record.body;
+    let wire = Written {
         v: VERSION,
-        kind: Cow::Borrowed("message"),
+        kind: "message",
         id: record.id,
-        client_id: record.client_id.clone(),
+        client_id: &record.client_id,
         conversation: record.conversation,
         from: record.from,
         to: record.conversation.peer_of(record.from),
         content,
-        data,
-        reply_to,
+        data: data.as_ref(),
+        reply_to: *reply_to,
         at: record.at,
     };
+    let data_bytes = data.as_ref().map_or(0, |data| data.as_str().len());
+    let mut bytes = Vec::with_capacity(content.as_str().len() + data_bytes + FIELDS_BYTES);
     // Strings, integers and JSON that was parsed before: there is nothing in it that cannot be written.
-    Bytes::from(serde_json::to_vec(&wire).unwrap_or_default())
+    match serde_json::to_writer(&mut bytes, &wire) {
+        Ok(()) => Bytes::from(bytes),
+        Err(_) => Bytes::new(),
+    }
 }
 
 /// Reads a value found in `partition` of a log with `partitions`, and checks that its id and its place

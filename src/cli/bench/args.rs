@@ -109,6 +109,9 @@ pub(super) struct MaxArgs {
     /// Delivered p99 in milliseconds that is still good
     #[arg(long, default_value_t = 50.0)]
     pub(super) p99: f64,
+    /// Bad tries after which a rate counts as too much
+    #[arg(long, default_value_t = 1)]
+    pub(super) tries: u32,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -128,7 +128,7 @@ async fn run_backlog(args: &BacklogArgs, data: &Path) -> Result<bool, BenchError
 
 async fn run_max(args: &MaxArgs, data: &Path) -> Result<bool, BenchError> {
     let step = args.load.pairs(args.rate, args.seconds, data)?;
-    let search = maximum::Search { step, p99_ms_max: args.p99, rate_max: args.rate_max };
+    let search = maximum::Search { step, p99_ms_max: args.p99, rate_max: args.rate_max, tries: args.tries };
     let json = args.load.target.json;
     if !json {
         println!(
