@@ -118,6 +118,13 @@ fn script(block: &Block, makefile: &str) -> String {
                 let has = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
                 assert!(has, "{}: the Makefile has no target `{target}`", block.place);
             }
+            // What starts services for others is run by scripts/test.
+            [path, ..] if path.starts_with("scripts/") || line.contains("scripts/stack") => {
+                let script = line.split(['(', '"', ' ']).find(|part| part.starts_with("scripts/"));
+                let script = script.unwrap_or_else(|| panic!("{}: {line}", block.place));
+                let exists = Path::new(env!("CARGO_MANIFEST_DIR")).join(script).exists();
+                assert!(exists, "{}: there is no {script}", block.place);
+            }
             // These run for long, or on services that are not here.
             ["chatd", command @ ("all" | "bench" | "serve" | "consume" | "doctor" | "migrate"), ..] => {
                 script.push_str(&format!("chatd {command} --help > /dev/null\n"));
