@@ -1,5 +1,6 @@
 //! Port: reading storage to prove that it says what the log says. Nothing here is needed to serve anybody.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -41,22 +42,47 @@ pub struct Disorder {
 }
 
 impl Disorder {
-    /// What is wrong with a conversation whose head says `last_seq`, by its events (how many, the first and the
-    /// last seq, how many before their predecessor) and how many members' cursors point beyond the head.
-    pub fn of(
-        last_seq: i64,
-        (count, first, last, disordered): (i64, i64, i64, i64),
-        beyond: i64,
-    ) -> impl Iterator<Item = String> {
-        let whole = (count, first, last) == (last_seq, 1, last_seq);
-        let gap = (!whole)
-            .then(|| format!("{count} events, seqs {first} to {last}, where its head says {last_seq}"));
-        let order = (disordered > 0)
-            .then(|| format!("{disordered} events lie before their predecessor in log or time"));
-        let cursors =
-            (beyond > 0).then(|| format!("the cursors of {beyond} members point beyond seq {last_seq}"));
-        [gap, order, cursors].into_iter().flatten()
+    /// What is wrong with these conversations (key, id, last seq by the head, in the order of keys), by their
+    /// events (key, how many, the first and the last seq, how many before their predecessor) and by how many
+    /// members' cursors point beyond the head (key, how many).
+    pub(super) fn judge(
+        heads: Vec<(i64, ConversationId, i64)>,
+        events: Vec<(i64, i64, i64, i64, i64)>,
+        beyond: Vec<(i64, i64)>,
+    ) -> Self {
+        let events: HashMap<_, _> = events
+            .into_iter()
+            .map(|(key, count, first, last, late)| (key, (count, first, last, late)))
+            .collect();
+        let beyond: HashMap<_, _> = beyond.into_iter().collect();
+        let mut found = Self {
+            conversations: u32::try_from(heads.len()).unwrap_or(u32::MAX),
+            last: heads.last().map(|(key, ..)| ConversationKey(*key)),
+            broken: Vec::new(),
+        };
+        for (key, id, last_seq) in heads {
+            let counts = events.get(&key).copied().unwrap_or_default();
+            let beyond = beyond.get(&key).copied().unwrap_or_default();
+            found.broken.extend(sentences(last_seq, counts, beyond).map(|what| (id, what)));
+        }
+        found
     }
+}
+
+/// What is wrong with one conversation.
+fn sentences(
+    last_seq: i64,
+    (count, first, last, disordered): (i64, i64, i64, i64),
+    beyond: i64,
+) -> impl Iterator<Item = String> {
+    let whole = (count, first, last) == (last_seq, 1, last_seq);
+    let gap =
+        (!whole).then(|| format!("{count} events, seqs {first} to {last}, where its head says {last_seq}"));
+    let order =
+        (disordered > 0).then(|| format!("{disordered} events lie before their predecessor in log or time"));
+    let cursors =
+        (beyond > 0).then(|| format!("the cursors of {beyond} members point beyond seq {last_seq}"));
+    [gap, order, cursors].into_iter().flatten()
 }
 
 /// Auditing. Each method is one snapshot.

@@ -1,6 +1,5 @@
 //! `Audit` on SQLite.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -88,25 +87,11 @@ fn kept(
 
 fn disorder(conn: &mut SqliteConnection, after: i64, limit: u32) -> Result<Disorder, Fault> {
     let heads = select_heads(conn, after, i64::from(limit))?;
-    let last = heads.last().map(|(key, ..)| *key);
-    let until = last.unwrap_or(after);
-    let events: HashMap<i64, (i64, i64, i64, i64)> = select_events_of(conn, after, until)?
-        .into_iter()
-        .map(|(key, a, b, c, d)| (key, (a, b, c, d)))
-        .collect();
-    let beyond: HashMap<i64, i64> = select_cursors_beyond(conn, after, until)?.into_iter().collect();
-    let mut found = Disorder {
-        conversations: u32::try_from(heads.len()).unwrap_or(u32::MAX),
-        last: last.map(ConversationKey),
-        broken: Vec::new(),
-    };
-    for (key, id, last_seq) in heads {
-        let id = rows::conversation_id(&id)?;
-        let counts = events.get(&key).copied().unwrap_or_default();
-        let beyond = beyond.get(&key).copied().unwrap_or_default();
-        found.broken.extend(Disorder::of(last_seq, counts, beyond).map(|what| (id, what)));
-    }
-    Ok(found)
+    let until = heads.last().map_or(after, |(key, ..)| *key);
+    let events = select_events_of(conn, after, until)?;
+    let beyond = select_cursors_beyond(conn, after, until)?;
+    let heads = heads.into_iter().map(|(key, id, seq)| Ok((key, rows::conversation_id(&id)?, seq)));
+    Ok(Disorder::judge(heads.collect::<Result<_, Fault>>()?, events, beyond))
 }
 
 statement!(
