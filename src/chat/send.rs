@@ -97,6 +97,7 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
             });
         }
     }
+    app.hub.typers().wrote(caller.id(), conversation);
     let partition = partition_of(conversation, app.log.identity().partitions);
     if app.health.is_closed(partition) {
         let message = "this conversation stands still until its history is restored; try again then";
@@ -172,7 +173,12 @@ fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
     Ok(())
 }
 
-async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {
+/// Where a message for this target goes, if the caller may write there.
+pub(super) async fn conversation_of(
+    app: &App,
+    caller: &Caller,
+    target: &Target,
+) -> Result<ConversationId, Error> {
     let recipient = match target {
         Target::User(id) => app.directory.by_id(*id).await?,
         Target::External(id) => {

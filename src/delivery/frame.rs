@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::typing::Typing;
 use crate::domain::{
     ClientId, ConversationId, Event, MessageBody, MessageId, RecordBody, Rejection, Seq, Timestamp, UserId,
 };
@@ -117,6 +118,20 @@ pub fn receipt(receipt: &Receipt) -> Bytes {
         delivered: receipt.delivered,
         read: receipt.read,
     })
+}
+
+/// `typing`, for the other members.
+pub fn typing(typing: &Typing) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        conversation: ConversationId,
+        user: UserId,
+        active: bool,
+    }
+    let Typing { conversation, user, active } = *typing;
+    encode(&Frame { kind: "typing", conversation, user, active })
 }
 
 /// A frame as JSON text. Frames hold strings, numbers and JSON that was parsed before: nothing in them fails.

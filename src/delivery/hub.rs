@@ -1,7 +1,9 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
+mod signals; // what is told without a place in the log: typing
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use super::mailbox::{Eviction, Item, Mailbox};
 use super::pace::Pace;
 use super::track::{Heard, Track};
+use super::typing::Typers;
 use super::{Publication, frame};
 use crate::domain::{
     ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, Rejection, UserId,
@@ -55,6 +58,11 @@ pub struct Hub {
     unhurried: Mutex<Vec<Arc<Mailbox>>>,
     waiting: Notify,
     observer: Observer,
+    /// The number of the next place.
+    places: AtomicU64,
+    typers: Typers,
+    /// Who was told to type, and until when.
+    typing: Mutex<signals::Shown>,
 }
 
 struct Device {
@@ -62,11 +70,23 @@ struct Device {
     mailbox: Arc<Mailbox>,
 }
 
+/// Tells the sockets of a node apart; none is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(u64);
+
+impl Place {
+    /// The place of this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A socket's place in the hub, given up when it is dropped.
 pub struct Attachment {
     hub: Arc<Hub>,
     user: UserId,
     mailbox: Arc<Mailbox>,
+    place: Place,
 }
 
 impl Attachment {
@@ -74,12 +94,18 @@ impl Attachment {
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
+
+    /// Which socket it is.
+    pub fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Attachment {
     /// Gives the place up before the socket has ended: nothing more is put in.
     pub fn leave(&self) {
         self.hub.detach(self.user, &self.mailbox);
+        self.hub.typers.left(self.place, self.user);
     }
 }
 
@@ -107,6 +133,9 @@ impl Hub {
             unhurried: Mutex::default(),
             waiting: Notify::new(),
             observer,
+            places: AtomicU64::new(0),
+            typers: Typers::default(),
+            typing: Mutex::default(),
         })
     }
 
@@ -125,7 +154,8 @@ impl Hub {
         }
         devices.push(Device { name: device, mailbox: Arc::clone(&mailbox) });
         drop(users);
-        Attachment { hub: Arc::clone(self), user, mailbox }
+        let place = Place(self.places.fetch_add(1, Ordering::Relaxed));
+        Attachment { hub: Arc::clone(self), user, mailbox, place }
     }
 
     fn detach(&self, user: UserId, mailbox: &Arc<Mailbox>) {

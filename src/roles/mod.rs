@@ -6,4 +6,5 @@ pub mod run;
 pub mod serve;
 mod story;
 pub mod supervisor;
+mod typing;
 mod watch;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::supervisor::Supervisor;
+use super::typing;
 use crate::app::App;
 use crate::app::health::{HEARING, RECEIPTS, REPAIR};
 use crate::chat::{deliver, receipts};
@@ -74,6 +75,7 @@ pub fn start(
         supervisor.start("link", async move { node.link.run(until).await });
         supervisor.start("receipts", flush(Arc::clone(app), stop.clone()));
         supervisor.start("hurry", hurry(Arc::clone(app), stop.clone()));
+        supervisor.start("typing", typing::tell(Arc::clone(app), stop.clone()));
         supervisor.start("repair", repair(Arc::clone(app), stop.clone()));
     }
     supervisor.start("upkeep", upkeep(stop));

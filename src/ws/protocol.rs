@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::close::Close;
 use crate::chat::resume::Changed;
-use crate::chat::send::{Accepted, Send};
+use crate::chat::send::{Accepted, Send, Target};
 use crate::chat::wire::{self, SendBody};
 use crate::delivery::frame::encode;
 use crate::domain::{ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId};
@@ -23,6 +23,8 @@ pub enum Said {
     Received(ConversationId, Seq),
     /// `read`.
     Read(ConversationId, Seq),
+    /// `typing`, and whether they do.
+    Typing(Target, bool),
     /// `resume`, with the cursor where there is one.
     Resume(Option<String>),
     /// `auth`.
@@ -54,6 +56,10 @@ struct Fields<'a> {
     #[serde(borrow)]
     seq: Option<&'a RawValue>,
     #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    active: Option<&'a RawValue>,
+    #[serde(borrow)]
     cursor: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
@@ -75,6 +81,7 @@ pub fn parse(text: &str) -> Result<(Ref, Said), Box<Refusal>> {
         },
         "received" => place(&fields).map(|(conversation, seq)| Said::Received(conversation, seq)),
         "read" => place(&fields).map(|(conversation, seq)| Said::Read(conversation, seq)),
+        "typing" => typing(&fields),
         "resume" => wire::optional(fields.cursor, "cursor", "a cursor is a text").map(Said::Resume),
         "auth" => wire::required(fields.token, "token", "a token is a text").map(Said::Auth),
         "ping" => Ok(Said::Ping),
@@ -104,6 +111,11 @@ fn send(text: &str) -> Result<Send, (Option<ClientId>, Error)> {
 fn place(fields: &Fields<'_>) -> Result<(ConversationId, Seq), Error> {
     let conversation = wire::conversation(fields.conversation)?;
     Ok((conversation, wire::required(fields.seq, "seq", "a seq is an integer")?))
+}
+
+fn typing(fields: &Fields<'_>) -> Result<Said, Error> {
+    let target = wire::target(fields.to, fields.conversation)?;
+    Ok(Said::Typing(target, wire::required(fields.active, "active", "active is true or false")?))
 }
 
 /// The limits that `hello` names, in bytes.

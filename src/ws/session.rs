@@ -3,6 +3,7 @@
 
 mod handle; // what happened, put before the state
 mod perform; // what the state says, done; the end
+mod signals; // frames that the log knows nothing of
 mod work; // what is waited for besides the socket
 
 use std::pin::Pin;

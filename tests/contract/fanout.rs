@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use chatd::delivery::Item;
-use chatd::domain::{ConversationId, Offset, Seq};
+use chatd::delivery::{Item, Typing};
+use chatd::domain::{ConversationId, Offset, Secret, Seq};
 use chatd::redis::RedisSettings;
 use chatd::storage::Receipt;
 
@@ -39,6 +39,7 @@ contract!(
     nothing_to_tell_finds_out_whether_nodes_can_be_reached,
     large_batches_arrive_whole,
     what_was_lost_leaves_a_hole,
+    typing_reaches_the_others_until_it_ends_or_is_forgotten,
 );
 
 async fn a_socket_gets_what_concerns_its_user_in_order(node: Node) {
@@ -63,6 +64,19 @@ async fn receipts_reach_both_members(node: Node) {
     node.fanout.publish(vec![publication(-1, 0, vec![])]).await.unwrap();
     node.hears(0).await;
     assert_eq!((frames(&a), frames(&b), frames(&other)), (2, 2, 0));
+}
+
+async fn typing_reaches_the_others_until_it_ends_or_is_forgotten(node: Node) {
+    let (a, b, other) = (node.socket(1).await, node.socket(2).await, node.socket(3).await);
+    node.fanout.typing(Vec::new()).await.unwrap();
+    for (active, told) in [(false, 0), (true, 1), (true, 1), (false, 1), (false, 0)] {
+        node.fanout.typing(vec![typing(1, 2, active)]).await.unwrap();
+        assert_eq!((frames(&a), frames(&b), frames(&other)), (0, told, 0), "{active}");
+    }
+}
+
+fn typing(from: i64, to: i64, active: bool) -> Typing {
+    Typing { conversation: ConversationId::dm(user(from), user(to)).unwrap(), user: user(from), active }
 }
 
 async fn nothing_to_tell_finds_out_whether_nodes_can_be_reached(node: Node) {
@@ -203,4 +217,24 @@ async fn registrations_leave_nothing_behind_and_users_who_left_neither() {
         assert!(raw.ask(&["PTTL", key])[0].parse::<i64>().unwrap() > 0, "it ends by itself");
     }
     drop(a);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typing_reaches_who_is_on_another_node_and_this_one_without_redis() {
+    let (a, b, settings) = pair().await;
+    let (one, here, there) = (a.socket(1).await, a.socket(2).await, b.socket(2).await);
+    for active in [true, false] {
+        a.fanout.typing(vec![typing(1, 2, active)]).await.unwrap();
+        assert_eq!((frames(&one), frames(&here)), (0, 1));
+        eventually("the other node tells it", || there.mailbox().queued_bytes() > 0).await;
+        assert_eq!(frames(&there), 1);
+    }
+    let nowhere = Node::unregistered(RedisSettings {
+        url: Secret::new("redis://127.0.0.1:1".into()),
+        node: "n-c".into(),
+        ..settings
+    });
+    let socket = nowhere.hub.attach(user(2), None);
+    assert!(nowhere.fanout.typing(vec![typing(1, 2, true)]).await.is_err(), "nobody else was told");
+    assert_eq!(frames(&socket), 1);
 }

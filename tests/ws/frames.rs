@@ -15,6 +15,7 @@ enum Form {
     Uuid,
     Conversation,
     Object,
+    Flag,
     /// One of these.
     OneOf(&'static [&'static str]),
     /// A close code that is announced.
@@ -89,6 +90,7 @@ const FRAMES: &[(&str, &[Field])] = &[
         ],
     ),
     ("receipt", &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)]),
+    ("typing", &[("conversation", Conversation), ("user", Number), ("active", Flag)]),
     ("gap", &[("conversation", Conversation), ("from", Seq), ("to", Seq)]),
     ("resumed", &[("cursor", Text), ("conversations", Changed), ("ref?", Ref)]),
     ("cursor", &[("cursor", Text)]),
@@ -154,6 +156,7 @@ fn has_form(value: &Value, form: Form) -> bool {
         Uuid => text.is_some_and(|text| uuid::Uuid::parse_str(text).is_ok_and(|id| id.to_string() == text)),
         Conversation => text.is_some_and(|text| text.parse::<chatd::domain::ConversationId>().is_ok()),
         Object => value.is_object(),
+        Flag => value.is_boolean(),
         OneOf(names) => text.is_some_and(|text| names.contains(&text)),
         CloseCode => value.as_i64().is_some_and(|code| matches!(code, 1001 | 1011 | 4400..=4499)),
         User => good(value, USER),

@@ -22,3 +22,4 @@ mod restart;
 mod resume;
 mod sending;
 mod tokens;
+mod typing;

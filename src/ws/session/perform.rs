@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Session;
+use super::signals::say_typing;
 use super::work::{go_on, judge, renew};
 use crate::chat::{authorize, receipts};
 use crate::ws::close::Close;
@@ -39,6 +40,10 @@ impl Session {
             Action::Read(mark, conversation, seq, known) => {
                 let place = (conversation, seq, known);
                 self.receipts.push(judge(&self.app, &self.caller, mark, place, true));
+            }
+            Action::Typing(mark, target, is_active) => {
+                let (place, said) = (self.attachment.place(), (target, is_active));
+                self.receipts.push(say_typing(&self.app, &self.caller, place, mark, said));
             }
             Action::Delivered(conversation, from, to) => {
                 if let Ok(member) = authorize::member(self.caller.id(), conversation) {
