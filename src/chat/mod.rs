@@ -7,6 +7,7 @@ pub mod caller;
 pub mod deliver;
 pub mod directory;
 pub mod history;
+pub mod presence;
 pub mod receipts;
 pub mod recent;
 pub mod resume;

@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use super::typing::Typing;
 use crate::domain::{
-    ClientId, ConversationId, Event, MessageBody, MessageId, RecordBody, Rejection, Seq, Timestamp, UserId,
+    ClientId, ConversationId, Event, MessageBody, MessageId, RecordBody, Rejection, Seen, Seq, Timestamp,
+    UserId,
 };
 use crate::storage::Receipt;
 
 /// What a frame takes beside content and data, mostly.
 const FIELDS_BYTES: usize = 288;
+/// What a user takes in `presence`.
+const SEEN_BYTES: usize = 96;
 
 /// A stored message, as the sender's devices (`client_id`) and the others see it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -132,6 +135,19 @@ pub fn typing(typing: &Typing) -> Bytes {
     }
     let Typing { conversation, user, active } = *typing;
     encode(&Frame { kind: "typing", conversation, user, active })
+}
+
+/// `presence`, for who watches these.
+pub fn presence(users: &[Seen], mark: Option<&str>) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        users: &'a [Seen],
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        mark: Option<&'a str>,
+    }
+    encode_in(SEEN_BYTES * (users.len() + 1), &Frame { kind: "presence", users, mark })
 }
 
 /// A frame as JSON text. Frames hold strings, numbers and JSON that was parsed before: nothing in them fails.

@@ -1,6 +1,6 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
-mod signals; // what is told without a place in the log: typing
+mod signals; // what is told without a place in the log
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use super::mailbox::{Eviction, Item, Mailbox};
 use super::pace::Pace;
 use super::track::{Heard, Track};
 use super::typing::Typers;
+use super::watchers::Watchers;
 use super::{Publication, frame};
 use crate::domain::{
     ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, Rejection, UserId,
@@ -61,6 +62,7 @@ pub struct Hub {
     /// The number of the next place.
     places: AtomicU64,
     typers: Typers,
+    watchers: Watchers,
     /// Who was told to type, and until when.
     typing: Mutex<signals::Shown>,
 }
@@ -106,6 +108,7 @@ impl Attachment {
     pub fn leave(&self) {
         self.hub.detach(self.user, &self.mailbox);
         self.hub.typers.left(self.place, self.user);
+        self.hub.watchers.forget(self.place);
     }
 }
 
@@ -135,6 +138,7 @@ impl Hub {
             observer,
             places: AtomicU64::new(0),
             typers: Typers::default(),
+            watchers: Watchers::default(),
             typing: Mutex::default(),
         })
     }
@@ -294,6 +298,7 @@ impl Hub {
             let mut reached = 0;
             match outcome {
                 Outcome::Stored(event) => {
+                    self.watch_beginning(event);
                     for member in members(event.conversation) {
                         let devices = users.get(&member).map_or(&[][..], Vec::as_slice);
                         let is_own = member == event.from;

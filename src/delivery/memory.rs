@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fanout, FanoutError, Hub, Link, Publication, Typing};
+use super::{Fanout, FanoutError, Hint, Hub, Link, Publication, Typing};
 use crate::storage::Receipt;
 
 /// Publishes to the one hub there is. Never fails, loses nothing.
@@ -36,6 +36,11 @@ impl Fanout for MemoryFanout {
 
     async fn typing(&self, typing: Vec<Typing>) -> Result<(), FanoutError> {
         self.hub.typing(&typing);
+        Ok(())
+    }
+
+    async fn presence(&self, hints: &[Hint]) -> Result<(), FanoutError> {
+        self.hub.watchers().hint(hints.iter().copied());
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ pub mod pace;
 pub mod redis;
 pub mod track;
 pub mod typing;
+pub mod watchers;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::storage::Receipt;
 pub use hub::{Attachment, Hub, Place};
 pub use mailbox::{Item, Mailbox};
 pub use typing::Typing;
+pub use watchers::Hint;
 
 /// What an owner tells the nodes about its partition.
 #[derive(Debug, Clone)]
@@ -61,6 +63,11 @@ pub trait Fanout: Send + Sync {
     /// Tells the other members of their conversations that somebody types, or stopped; those on this node first, and
     /// whatever the answer is. Best effort: what is lost ends by itself (`Hub::typing`).
     async fn typing(&self, typing: Vec<Typing>) -> Result<(), FanoutError>;
+
+    /// Tells every node, this one first, that something about these users' presence changed, so that it looks at
+    /// those whom its sockets watch. A node that was told of a change can see it. After an error others may not have
+    /// been told: tell them again.
+    async fn presence(&self, hints: &[Hint]) -> Result<(), FanoutError>;
 }
 
 /// This node's end of the fan-out.

@@ -2,6 +2,7 @@
 
 pub mod consume;
 pub mod listen;
+mod presence;
 pub mod run;
 pub mod serve;
 mod story;

@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use super::close::Close;
 use crate::chat::resume::Changed;
 use crate::chat::send::{Accepted, Send, Target};
-use crate::chat::wire::{self, SendBody};
+use crate::chat::wire::{self, SendBody, UserRef};
 use crate::delivery::frame::encode;
+use crate::delivery::watchers::WATCHED_MAX;
 use crate::domain::{ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId};
 
 /// A client's own mark of a frame, repeated in its answer: at most 64 characters.
@@ -25,6 +26,8 @@ pub enum Said {
     Read(ConversationId, Seq),
     /// `typing`, and whether they do.
     Typing(Target, bool),
+    /// `watch`.
+    Watch(Vec<UserRef>),
     /// `resume`, with the cursor where there is one.
     Resume(Option<String>),
     /// `auth`.
@@ -60,6 +63,8 @@ struct Fields<'a> {
     #[serde(borrow)]
     active: Option<&'a RawValue>,
     #[serde(borrow)]
+    users: Option<&'a RawValue>,
+    #[serde(borrow)]
     cursor: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
@@ -82,6 +87,7 @@ pub fn parse(text: &str) -> Result<(Ref, Said), Box<Refusal>> {
         "received" => place(&fields).map(|(conversation, seq)| Said::Received(conversation, seq)),
         "read" => place(&fields).map(|(conversation, seq)| Said::Read(conversation, seq)),
         "typing" => typing(&fields),
+        "watch" => watch(fields.users).map(Said::Watch),
         "resume" => wire::optional(fields.cursor, "cursor", "a cursor is a text").map(Said::Resume),
         "auth" => wire::required(fields.token, "token", "a token is a text").map(Said::Auth),
         "ping" => Ok(Said::Ping),
@@ -116,6 +122,17 @@ fn place(fields: &Fields<'_>) -> Result<(ConversationId, Seq), Error> {
 fn typing(fields: &Fields<'_>) -> Result<Said, Error> {
     let target = wire::target(fields.to, fields.conversation)?;
     Ok(Said::Typing(target, wire::required(fields.active, "active", "active is true or false")?))
+}
+
+fn watch(users: Option<&RawValue>) -> Result<Vec<UserRef>, Error> {
+    const EXPECTED: &str = "users is an array of at most 500 users";
+    let users = users.ok_or_else(|| Error::invalid("users", EXPECTED))?;
+    let users: Vec<&RawValue> =
+        serde_json::from_str(users.get()).map_err(|_| Error::invalid("users", EXPECTED))?;
+    if users.len() > WATCHED_MAX {
+        return Err(Error::invalid("users", EXPECTED));
+    }
+    users.into_iter().map(|user| UserRef::parse(user.get(), "users")).collect()
 }
 
 /// The limits that `hello` names, in bytes.

@@ -17,6 +17,7 @@ use super::protocol::{self, Ref, Said};
 use crate::auth::LEEWAY;
 use crate::chat::resume::{From, Part};
 use crate::chat::send::{Send, Target};
+use crate::chat::wire::UserRef;
 use crate::delivery::frame;
 use crate::delivery::mailbox::{Contents, Item};
 use crate::domain::{
@@ -93,6 +94,8 @@ pub enum Action {
     Read(Ref, ConversationId, Seq, Seq),
     /// Tell the other members that this user types there, or no more.
     Typing(Ref, Target, bool),
+    /// Tell who of these is there, now and when it changes, in place of whom was told of before.
+    Watch(Ref, Vec<UserRef>),
     /// This device has these events.
     Delivered(ConversationId, Seq, Seq),
     /// Begin a resume.
@@ -242,6 +245,7 @@ impl State {
                 actions.push(Action::Read(mark, conversation, seq, self.confirm.highest(conversation)));
             }
             Said::Typing(target, is_active) => actions.push(Action::Typing(mark, target, is_active)),
+            Said::Watch(users) => actions.push(Action::Watch(mark, users)),
             Said::Resume(cursor) => self.resume(mark, cursor.map_or(From::Confirmed, From::Cursor), actions),
             Said::Auth(token) => actions.push(Action::Renew(mark, token)),
             Said::Ping => {

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::app::health::Readiness;
 use crate::auth::AuthError;
 use crate::auth::credential::{self, Credential, Offered};
-use crate::chat::{Caller, caller};
+use crate::chat::{Caller, caller, presence};
 use crate::domain::{Error, ErrorCode, UserId};
 
 /// The longest device name, in characters (protocol.md section 3).
@@ -67,13 +67,9 @@ pub async fn upgrade(
 
 async fn run(app: Arc<App>, user: UserId, session: Box<Session>) {
     metrics::gauge!("chatd_sockets").increment(1.0);
-    if let Err(error) = app.presence.joined(user).await {
-        tracing::warn!(%error, "a socket could not be announced");
-    }
+    presence::came(&app, user).await;
     session.run().await;
-    if let Err(error) = app.presence.left(user).await {
-        tracing::warn!(%error, "the end of a socket could not be announced");
-    }
+    presence::went(&app, user).await;
     metrics::gauge!("chatd_sockets").decrement(1.0);
 }
 

@@ -15,7 +15,8 @@ use chatd::chat::{authorize, deliver, history};
 use chatd::delivery::Hub;
 use chatd::delivery::hub::Limits;
 use chatd::delivery::memory::MemoryFanout;
-use chatd::domain::{ConversationId, Frontier, Partition, Seq, UserId};
+use chatd::domain::{Audience, ConversationId, Frontier, Partition, Seq, UserId};
+use chatd::presence::Attendance;
 use chatd::presence::memory::MemoryPresence;
 use chatd::storage::{Page, Users};
 use chatd::telemetry::story::Story;
@@ -52,6 +53,7 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
         link: Arc::new(MemoryFanout::new(Arc::clone(&hub))),
         hub,
         presence: Arc::new(MemoryPresence::default()),
+        attendance: Attendance::new(Duration::from_secs(30)),
         tokens: Arc::new(Nobody),
         tickets: Arc::new(Nobody),
         directory: Directory::new(users),
@@ -64,6 +66,7 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
         settings: Settings {
             node: format!("node-{number}"),
             provision: false,
+            visible_to: Audience::Everyone,
             grace: Duration::from_secs(10),
             pong_confirms: true,
             heartbeat: Duration::from_secs(25),

@@ -23,6 +23,9 @@ enum Form {
     User,
     Limits,
     Changed,
+    Watched,
+    /// A time, or null.
+    LastSeen,
 }
 
 use Form::*;
@@ -90,6 +93,7 @@ const FRAMES: &[(&str, &[Field])] = &[
         ],
     ),
     ("receipt", &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)]),
+    ("presence", &[("users", Watched), ("ref?", Ref)]),
     ("typing", &[("conversation", Conversation), ("user", Number), ("active", Flag)]),
     ("gap", &[("conversation", Conversation), ("from", Seq), ("to", Seq)]),
     ("resumed", &[("cursor", Text), ("conversations", Changed), ("ref?", Ref)]),
@@ -112,6 +116,8 @@ const FRAMES: &[(&str, &[Field])] = &[
 
 const USER: &[Field] = &[("id", Number), ("external_id?", Text), ("name", Text)];
 const LIMITS: &[Field] = &[("message_bytes", Number), ("content_bytes", Number), ("data_bytes", Number)];
+const WATCHED: &[Field] =
+    &[("user", Number), ("status", OneOf(&["online", "offline"])), ("last_seen", LastSeen)];
 const CHANGED: &[Field] = &[("conversation", Conversation), ("last_seq", Seq), ("unread", Number)];
 
 /// What is wrong with a frame, if anything.
@@ -161,6 +167,8 @@ fn has_form(value: &Value, form: Form) -> bool {
         CloseCode => value.as_i64().is_some_and(|code| matches!(code, 1001 | 1011 | 4400..=4499)),
         User => good(value, USER),
         Limits => good(value, LIMITS),
+        Watched => value.as_array().is_some_and(|all| all.iter().all(|one| good(one, WATCHED))),
+        LastSeen => value.is_null() || has_form(value, Time),
         Changed => value.as_array().is_some_and(|all| all.iter().all(|one| good(one, CHANGED))),
     }
 }

@@ -16,6 +16,7 @@ mod gaps;
 mod opening;
 mod order;
 mod peer;
+mod presence;
 mod receipts;
 mod rejected;
 mod restart;

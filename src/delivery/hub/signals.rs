@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{Hub, Item, lock, members};
 use crate::delivery::frame;
 use crate::delivery::typing::{FORGOTTEN, TYPERS_MAX, Typers, Typing};
-use crate::domain::{ConversationId, UserId};
+use crate::delivery::watchers::{Hint, Watchers};
+use crate::domain::{ConversationId, Event, Seq, UserId};
 
 /// Who types where, as the sockets of this node were told, and until when that holds without news.
 pub(super) type Shown = HashMap<(ConversationId, UserId), Instant>;
@@ -16,6 +17,18 @@ impl Hub {
     /// Those who type on this node.
     pub fn typers(&self) -> &Typers {
         &self.typers
+    }
+
+    /// Who watches whom on this node.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// Those who share a conversation from its first event on may see each other from then on.
+    pub(super) fn watch_beginning(&self, event: &Event) {
+        if event.seq == Seq(1) {
+            self.watchers.hint(members(event.conversation).map(|user| Hint { user, is_about_views: true }));
+        }
     }
 
     /// Tells the other members' sockets that somebody types, or stopped. Who is told nothing more in 8 s is told

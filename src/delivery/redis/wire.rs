@@ -4,6 +4,7 @@
 //! message      = version kind body                             a byte each for version and kind
 //! publications = generation { log partition prev length count { outcome } }
 //! receipts     = { conversation user delivered read }
+//! presence     = { user views }                                a byte for views
 //! typing       = { conversation user active }                  a byte for active
 //! ```
 //!
@@ -17,7 +18,7 @@ mod outcome;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use self::numbers::{Reader, put_signed, put_unsigned};
-use super::super::{Publication, Typing};
+use super::super::{Hint, Publication, Typing};
 use crate::domain::{LogNumber, Offset, Outcome, Partition, Seq, UserId};
 use crate::redis::Generation;
 use crate::storage::Receipt;
@@ -27,6 +28,7 @@ const VERSION: u8 = 1;
 const PUBLICATIONS: u8 = 1;
 const RECEIPTS: u8 = 2;
 const TYPING: u8 = 3;
+const PRESENCE: u8 = 4;
 /// A message is cut where it has grown beyond this, in bytes: a larger one has one outcome, of 150 KiB at most.
 pub(super) const MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -55,6 +57,8 @@ pub(super) enum Told {
     Receipts(Vec<Receipt>),
     /// By nodes.
     Typing(Vec<Typing>),
+    /// By nodes.
+    Presence(Vec<Hint>),
 }
 
 /// Publications with each outcome written once.
@@ -203,6 +207,19 @@ pub(super) fn typing(typing: &[Typing], concerns: impl Fn(usize) -> bool) -> Vec
     })
 }
 
+/// Hints as messages.
+pub(super) fn presence(hints: &[Hint]) -> Vec<Bytes> {
+    list(
+        PRESENCE,
+        hints,
+        |_| true,
+        |open, hint| {
+            put_signed(open, hint.user.get());
+            open.put_u8(u8::from(hint.is_about_views));
+        },
+    )
+}
+
 /// Messages of one thing after the other.
 fn list<T>(
     kind: u8,
@@ -259,6 +276,12 @@ pub(super) fn read(message: &[u8]) -> Result<Told, Unreadable> {
                 Ok(Typing { conversation, user: user(reader)?, active: reader.byte()? != 0 })
             };
             all(reader, typing).map(Told::Typing)
+        }
+        (VERSION, PRESENCE) => {
+            let hint = |reader: &mut Reader<'_>| {
+                Ok(Hint { user: user(reader)?, is_about_views: reader.byte()? != 0 })
+            };
+            all(reader, hint).map(Told::Presence)
         }
         (VERSION, _) => Err(Unreadable::Damaged),
         (version, _) => Err(Unreadable::Version(version)),

@@ -6,6 +6,7 @@ pub mod history;
 pub mod me;
 pub mod messages;
 pub mod metrics;
+pub mod presence;
 pub mod root;
 pub mod tickets;
 
@@ -45,6 +46,7 @@ pub fn clients() -> Vec<Endpoint> {
         Endpoint::get("/openapi.json", super::openapi::document),
         Endpoint::get("/messages", history::messages),
         Endpoint::get("/v1/me", me::me),
+        Endpoint::get("/v1/users/{id}/presence", presence::presence),
         Endpoint::get("/v1/conversations/{id}/messages", conversations::messages),
         Endpoint::get("/v1/conversations/{id}/events", conversations::events),
         Endpoint::post("/v1/conversations/{id}/read", conversations::read),

@@ -37,6 +37,7 @@ mod receipts;
 mod rows;
 mod schema;
 mod seek;
+mod sightings;
 mod statement;
 mod target;
 mod tls;

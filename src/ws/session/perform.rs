@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Session;
-use super::signals::say_typing;
+use super::signals::{say_typing, watch};
 use super::work::{go_on, judge, renew};
 use crate::chat::{authorize, receipts};
 use crate::ws::close::Close;
@@ -44,6 +44,9 @@ impl Session {
             Action::Typing(mark, target, is_active) => {
                 let (place, said) = (self.attachment.place(), (target, is_active));
                 self.receipts.push(say_typing(&self.app, &self.caller, place, mark, said));
+            }
+            Action::Watch(mark, users) => {
+                self.receipts.push(watch(&self.app, &self.caller, &self.attachment, mark, users));
             }
             Action::Delivered(conversation, from, to) => {
                 if let Ok(member) = authorize::member(self.caller.id(), conversation) {
