@@ -152,7 +152,7 @@ async fn a_batch_costs_the_same_few_statements_whatever_its_size() {
     assert_eq!(proxy.statements(), (4, 2), "one message");
     owner.apply_records(talk(51, 2_051)).await;
     assert_eq!(proxy.statements(), (4, 2), "2,000 messages");
-    let page = owner.store.page(dm(1, 100), Page::Newest { skip: 0 }, 50).await.unwrap();
+    let page = owner.store.messages(dm(1, 100), Page::Newest { skip: 0 }, 50).await.unwrap();
     assert_eq!(page.rows.len(), 42);
     assert_eq!(proxy.statements(), (1, 0), "a page of history");
 }
@@ -224,6 +224,7 @@ async fn a_caller_who_goes_away_disturbs_nobody() {
             dead: Vec::new(),
         }],
         grace: Duration::from_secs(10),
+        rules: chatd::domain::history::Rules::default(),
     };
     let mut next = 0;
     for polls in 0..12 {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chatd::domain::history::Rules;
 use chatd::domain::{
     ClientId, Content, ConversationId, EmailAddress, Frontier, LogNumber, MessageBody, MessageId, Offset,
     Record, RecordBody, Seq, Timestamp, UserId,
@@ -92,7 +93,8 @@ impl House {
             records: vec![(self.next, record)],
             dead: Vec::new(),
         };
-        self.store.apply(Batch { log: self.log, partitions: vec![batch], grace: GRACE }).await.unwrap();
+        let batch = Batch { log: self.log, partitions: vec![batch], grace: GRACE, rules: Rules::default() };
+        self.store.apply(batch).await.unwrap();
         self.next += 1;
     }
 

@@ -31,6 +31,7 @@ mod events;
 mod insert;
 mod inspect;
 mod ledger;
+mod messages;
 mod notifications;
 mod raise;
 mod receipts;

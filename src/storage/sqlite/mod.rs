@@ -29,6 +29,7 @@ mod catchup;
 mod connection;
 mod error;
 mod events;
+mod insert;
 mod ledger;
 mod notifications;
 mod open;
