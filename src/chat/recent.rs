@@ -112,11 +112,13 @@ impl Recent {
     /// remembered.
     pub fn stored(&self, event: &Event) {
         if let Some(known) = self.lock().get(event.id) {
-            let at = known.at;
-            *known = match self.fingerprint_of(&event.body) {
-                Some(fingerprint) => Remembered { at, fingerprint, fate: Fate::Stored(event.seq) },
-                None => Remembered { fate: Fate::Contested, ..*known },
-            };
+            let (fingerprint, is_as_it_came) = self.read(&event.body);
+            if is_as_it_came || fingerprint == Some(known.fingerprint) {
+                known.fingerprint = fingerprint.unwrap_or(known.fingerprint);
+                known.fate = Fate::Stored(event.seq);
+            } else {
+                known.fate = Fate::Contested;
+            }
         }
     }
 
@@ -136,25 +138,32 @@ impl Recent {
             RecordBody::Message(MessageBody { content, data, reply_to }) => {
                 self.of_message(content, data.as_ref(), *reply_to)
             }
-            RecordBody::Edit { target, content } => self.hasher.hash_one(("edit", target, content)),
+            RecordBody::Edit { target, content } => self.of_edit(*target, content),
             RecordBody::Delete { target } => self.of_deletion(*target),
         }
     }
 
-    /// That of the body that was stored. An event that was read later than it happened may have other words by now:
-    /// a message says so, an edit does not.
-    fn fingerprint_of(&self, body: &EventBody) -> Option<u64> {
+    /// The number of what an event says, and whether that is sure to be what its record asked for. One that was read
+    /// later than it happened may have other words by now: a message says so, an edit does not.
+    fn read(&self, body: &EventBody) -> (Option<u64>, bool) {
         match body {
-            EventBody::Message(Message {
-                content: Some(content), data, reply_to, edited_at: None, ..
-            }) => Some(self.of_message(content, data.as_ref(), *reply_to)),
-            EventBody::Message(_) | EventBody::Edited { .. } => None,
-            EventBody::Deleted { target } => Some(self.of_deletion(*target)),
+            EventBody::Message(Message { content: Some(content), data, reply_to, edited_at, .. }) => {
+                (Some(self.of_message(content, data.as_ref(), *reply_to)), edited_at.is_none())
+            }
+            EventBody::Edited { target, content: Some(content) } => {
+                (Some(self.of_edit(*target, content)), false)
+            }
+            EventBody::Message(_) | EventBody::Edited { .. } => (None, false),
+            EventBody::Deleted { target } => (Some(self.of_deletion(*target)), true),
         }
     }
 
     fn of_message(&self, content: &Content, data: Option<&Data>, reply_to: Option<MessageId>) -> u64 {
         self.hasher.hash_one((content, data.map(|data| data.as_str()), reply_to))
+    }
+
+    fn of_edit(&self, target: MessageId, content: &Content) -> u64 {
+        self.hasher.hash_one(("edit", target, content))
     }
 
     fn of_deletion(&self, target: MessageId) -> u64 {
@@ -281,7 +290,8 @@ mod tests {
         let EventBody::Message(message) = &mut changed.body else { unreachable!() };
         message.edited_at = Some(Timestamp(10));
         let stored = |n: usize, body: &RecordBody| Event { body: body.clone().into(), ..event(n, "x", 7) };
-        let known = [(1, body("a"), changed), (2, edit.clone(), stored(2, &edit))];
+        let other = RecordBody::Edit { target, content: Content::new("b").unwrap() };
+        let known = [(1, body("a"), changed), (2, edit.clone(), stored(2, &other))];
         for (n, body, event) in &known {
             recent.sent(id(*n), recent.fingerprint(body), Timestamp(5));
             recent.accepted(id(*n), recent.fingerprint(body), Timestamp(5));
@@ -289,6 +299,10 @@ mod tests {
             recent.stored(event);
             assert_eq!(recent.recall(id(*n), body), Recall::Unknown, "{n}");
         }
+        recent.accepted(id(4), recent.fingerprint(&edit), Timestamp(5));
+        recent.stored(&stored(4, &edit));
+        assert_eq!(recent.recall(id(4), &edit), Recall::Retry { at: Timestamp(5), seq: Some(Seq(7)) });
+        assert_eq!(recent.recall(id(4), &other), Recall::Reused, "it has the words that it came with");
         recent.accepted(id(3), recent.fingerprint(&delete), Timestamp(5));
         recent.stored(&stored(3, &delete));
         assert_eq!(recent.recall(id(3), &delete), Recall::Retry { at: Timestamp(5), seq: Some(Seq(7)) });
