@@ -107,6 +107,15 @@ impl Config {
             || matches!(self.log.backend, LogBackend::Embedded { .. })
     }
 
+    /// The same settings with the log in the data folder and everybody on this node, whatever else is set.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        let mut config = self.clone();
+        config.log.backend = LogBackend::Embedded { path: self.data.join(super::log::EMBEDDED_FILE) };
+        config.presence.backend = PresenceBackend::Memory;
+        config
+    }
+
     /// Refuses a role that shares its work with other processes (`serve`, `consume`) on embedded backends.
     ///
     /// # Errors

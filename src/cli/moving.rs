@@ -1,0 +1,219 @@
+//! `chatd move --to postgres://…`: everything of one process into PostgreSQL, for many.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::app::build::BuildError;
+use crate::app::moving::{MoveError, Moved, NextLog, move_to};
+use crate::app::open::TargetError;
+use crate::chat::transfer::Progress;
+use crate::config::{Config, secrets};
+use crate::domain::Secret;
+use crate::storage::StorageError;
+
+use super::{CliError, Exit, output};
+
+/// A line of progress is told so often.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// The most that the file of a URL may hold.
+const URL_BYTES_MAX: u64 = 4_096;
+
+/// Arguments of `chatd move`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to: postgres://USER:PASSWORD@HOST/DATABASE, an empty database
+    #[arg(long, value_name = "URL", required_unless_present = "to_file")]
+    pub to: Option<String>,
+    /// A file with that URL, so that no list of processes shows the password
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    pub to_file: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Moves, tells on stderr how far it is where that takes long, and at the end what is there and what to do next.
+///
+/// # Errors
+/// The URL is none (2); the data folder, the new database or the topic cannot be used, hold something else, or a
+/// server runs (78); a database or Kafka is away (69); what was copied is not the same (1).
+pub async fn run(args: &Args, config: &Config) -> Result<(), CliError> {
+    let to = url(args)?;
+    let began = Instant::now();
+    let mut told = began;
+    let mut tell = |progress: Progress| {
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            complain(&line(progress));
+        }
+    };
+    let moved = move_to(config, &to, &mut tell).await?;
+    for notice in &moved.notices {
+        complain(&format!("chatd: {notice}"));
+    }
+    let secret = secret(config);
+    if !args.json {
+        return output::print(&text(config, &moved, secret.as_deref(), began.elapsed()));
+    }
+    let result = serde_json::json!({
+        "moved": moved,
+        "secret_file": secret.map(|path| path.display().to_string()),
+        "seconds": began.elapsed().as_secs_f64(),
+    });
+    output::print(&format!("{result}\n"))
+}
+
+/// The database to move to. No sentence holds it, as it holds a password.
+fn url(args: &Args) -> Result<Secret<String>, CliError> {
+    let wrong = |sentence: String| CliError::new(Exit::Usage, sentence);
+    let url = match (&args.to, &args.to_file) {
+        (Some(url), _) => url.clone(),
+        (None, Some(path)) => read(path)
+            .map_err(|error| wrong(format!("--to-file: {} cannot be read: {error}", path.display())))?,
+        (None, None) => String::new(),
+    };
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("postgres" | "postgresql") => Ok(Secret::new(url)),
+        _ => Err(wrong("--to: expected postgres://USER:PASSWORD@HOST/DATABASE".to_owned())),
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(URL_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Where the secret lies that the old server signed tokens with, if it made one of its own.
+fn secret(config: &Config) -> Option<PathBuf> {
+    let path = secrets::own_secret_path(config);
+    (config.auth.jwt_secret.is_none() && path.exists()).then_some(path)
+}
+
+fn complain(line: &str) {
+    use std::io::Write as _;
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn line(Progress { table, rows, is_proof }: Progress) -> String {
+    let what = if is_proof { "compared" } else { "copied" };
+    format!("{table}: {rows} rows {what}")
+}
+
+fn text(config: &Config, moved: &Moved, secret: Option<&Path>, took: Duration) -> String {
+    let mut out = format!("Moved to {} in {:.1} s:\n", moved.database, took.as_secs_f64());
+    for copied in &moved.tables {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:>12}  {:<14} sha256 {}", copied.rows, copied.table, &copied.sha256[..16]);
+    }
+    out.push_str("Counts and hashes of what was read and of what is there agree.\n");
+    if moved.applied > 0 {
+        let _ = writeln!(out, "{} accepted messages became history first.", moved.applied);
+    }
+    out.push_str(match moved.log {
+        NextLog::Any => "It follows the first message log that a server meets with it.\n",
+        NextLog::Same => "It follows the message log that the old server followed.\n",
+        NextLog::Kafka { .. } => "It follows Kafka's topic from here on.\n",
+    });
+    out.push_str("Clients' cursors and tokens stay good.\n\nOn each new server, set\n");
+    let mut set = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<16} {value}");
+    };
+    set("DATABASE_URL", "the URL of --to");
+    if let Some(schema) = &config.database.schema {
+        set("CHATD_DATABASE__SCHEMA", schema);
+    }
+    if matches!(moved.log, NextLog::Kafka { .. }) {
+        set("KAFKA_BROKERS", "as now, and whatever else of Kafka is set now");
+    }
+    set("REDIS_URL", "redis://HOST:PORT, where there are several");
+    match secret {
+        Some(path) => {
+            set("JWT_SECRET_FILE", &format!("a copy of {}, which signed tokens so far", path.display()));
+        }
+        None if config.auth.jwt_secret.is_some() => set("JWT_SECRET", "as now"),
+        None => {}
+    }
+    out.push_str(match moved.log {
+        NextLog::Kafka { .. } => {
+            "\nThen `chatd doctor`, and start `chatd serve` and `chatd consume`, as many as you need.\n"
+        }
+        NextLog::Same | NextLog::Any => {
+            "\nThen `chatd doctor`, and start `chatd all` on this data folder, which keeps the message log; or \
+             move with KAFKA_BROKERS set, for `chatd serve` and `chatd consume`.\n"
+        }
+    });
+    let _ = writeln!(
+        out,
+        "The old history in {} is unchanged, and no server starts on it any more.",
+        config.data.display()
+    );
+    out
+}
+
+impl From<MoveError> for CliError {
+    fn from(error: MoveError) -> Self {
+        use crate::chat::transfer::TransferError as Transfer;
+        let away = |error: &StorageError| matches!(error, StorageError::Unavailable(_));
+        let exit = match &error {
+            MoveError::Target(TargetError::Url(_)) => Exit::Usage,
+            MoveError::Source(BuildError::Open(open)) | MoveError::Target(TargetError::Open(open))
+                if open.is_away() =>
+            {
+                Exit::Dependency
+            }
+            MoveError::Source(BuildError::Storage(storage)) if away(storage) => Exit::Dependency,
+            MoveError::Source(BuildError::Log(_)) | MoveError::Apply(_) | MoveError::Open(_) => {
+                Exit::Dependency
+            }
+            MoveError::Transfer(
+                Transfer::Source { source, .. } | Transfer::Target { source, .. } | Transfer::Begin(source),
+            ) if away(source) => Exit::Dependency,
+            MoveError::Transfer(_) => Exit::Fault,
+            MoveError::NotEmbedded
+            | MoveError::Source(_)
+            | MoveError::Target(_)
+            | MoveError::Nothing(_)
+            | MoveError::AlreadyThere { .. }
+            | MoveError::Occupied { .. }
+            | MoveError::TopicInUse(_)
+            | MoveError::StandsStill { .. } => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(to: &str) -> Args {
+        Args { to: Some(to.to_owned()), to_file: None, json: false }
+    }
+
+    #[test]
+    fn only_postgresql_is_moved_to_and_no_sentence_holds_the_url() {
+        for good in ["postgres://u:hush@db/chat", "POSTGRESQL://db/chat"] {
+            assert_eq!(url(&args(good)).unwrap().expose(), good);
+        }
+        for bad in ["", "db/chat", "sqlite://hush", "mysql://u:hush@db/chat"] {
+            let error = url(&args(bad)).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(error.sentence.contains("postgres://") && !error.sentence.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_may_lie_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgres://u:hush@db/chat\n").unwrap();
+        let args = Args { to: None, to_file: Some(file), json: false };
+        assert_eq!(url(&args).unwrap().expose(), "postgres://u:hush@db/chat");
+    }
+}
