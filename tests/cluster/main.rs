@@ -28,6 +28,7 @@ mod person;
 
 mod absent;
 mod answers;
+mod archive;
 mod books;
 mod broker;
 mod chaos;
@@ -35,6 +36,7 @@ mod cluster;
 mod database;
 mod kill;
 mod log;
+mod moving;
 mod node;
 mod postgres;
 mod proxy;
