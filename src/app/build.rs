@@ -71,15 +71,11 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     // What lies in the data folder is one process's own.
     let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
     moved::refuse(config)?;
-    build_locked(config, story, lock).await
+    Ok(Built { lock, ..build_here(config, story).await? })
 }
 
-/// The same for who has the data folder already.
-pub async fn build_locked(
-    config: &Config,
-    story: Story,
-    lock: Option<DataLock>,
-) -> Result<Built, BuildError> {
+/// The same for who holds the data folder already.
+pub async fn build_here(config: &Config, story: Story) -> Result<Built, BuildError> {
     let tokens = Arc::new(verifier(config)?);
     let Stored { storage, follows, .. } = backends::storage(config, config.database.pool, true).await?;
     let Logged { log, source, notices } = backends::log(config, follows == Some(true)).await?;
@@ -120,7 +116,7 @@ pub async fn build_locked(
         incarnation,
         settings,
     };
-    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock, notices })
+    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock: None, notices })
 }
 
 /// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and

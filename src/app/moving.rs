@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::backends::{self, Logged, OpenError};
-use super::build::{BuildError, Built, build_locked};
+use super::build::{BuildError, Built, build_here};
 use super::lock::DataLock;
 use super::open::TargetError;
 use super::{moved, open};
@@ -29,12 +29,6 @@ use crate::telemetry::story::Story;
 /// Why a history was not moved. All but the last leave the target as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    /// The settings do not describe a server of embedded storage.
-    #[error(
-        "these settings keep history in PostgreSQL already: run `chatd move` with those of the server that you \
-         move, without DATABASE_URL, and name the new database with --to"
-    )]
-    NotEmbedded,
     /// The source cannot be opened.
     #[error(transparent)]
     Source(#[from] BuildError),
@@ -139,11 +133,13 @@ pub async fn move_to(
     to: &Secret<String>,
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Moved, MoveError> {
-    let path = open::embedded_storage(config)?.ok_or(MoveError::NotEmbedded)?;
-    let lock = DataLock::take(&config.data).map_err(BuildError::from)?;
+    let alone = config.alone();
+    let path = open::embedded_storage(&alone)?;
+    // Nobody else uses the data folder until the end.
+    let _lock = DataLock::take(&config.data).map_err(BuildError::from)?;
     // Reached before anything is begun.
     let (mut target, database) = open::import(config, to).await?;
-    let Prepared { _lock, followed, applied } = prepare(config, lock).await?;
+    let (followed, applied) = prepare(config, &alone).await?;
     let mut source = open::export(&path).await?;
     let incarnation = incarnation(source.as_mut(), &path).await?;
     let tables = match transfer(source.as_mut(), target.as_mut(), tell).await {
@@ -193,25 +189,16 @@ enum Followed {
     Next(LogIdentity, Vec<Offset>),
 }
 
-/// A source whose history is complete.
-struct Prepared {
-    /// Nobody else uses the data folder while this is held.
-    _lock: DataLock,
-    followed: Followed,
-    /// How many records became history only now.
-    applied: u64,
-}
-
-/// Looks at the logs, and makes history of what the embedded one has beyond.
-async fn prepare(config: &Config, lock: DataLock) -> Result<Prepared, MoveError> {
+/// Looks at the logs, and makes history of what the embedded one has beyond: what is to be followed, and how many
+/// records became history only now.
+async fn prepare(config: &Config, alone: &Config) -> Result<(Followed, u64), MoveError> {
     // Migrates it; nobody else is at work here, so no mail is in anybody's hands.
-    let storage = backends::storage(config, 1, true).await?.storage;
+    let storage = backends::storage(alone, 1, true).await?.storage;
     let known = storage.followed().await.map_err(BuildError::from)?;
     drop(storage);
-    let alone = config.alone();
-    let LogBackend::Embedded { path: file } = &alone.log.backend else { return Err(MoveError::NotEmbedded) };
-    if known.is_none() && !file.exists() {
-        return Ok(Prepared { _lock: lock, followed: Followed::Nothing, applied: 0 });
+    let has_log = matches!(&alone.log.backend, LogBackend::Embedded { path } if path.exists());
+    if known.is_none() && !has_log {
+        return Ok((Followed::Nothing, 0));
     }
     let topic = match &config.log.backend {
         LogBackend::Kafka(_) => Some(topic(config).await?),
@@ -220,7 +207,7 @@ async fn prepare(config: &Config, lock: DataLock) -> Result<Prepared, MoveError>
     if let (Some((identity, _)), Some((_, known))) = (&topic, known)
         && identity.id == known.id
     {
-        return Ok(Prepared { _lock: lock, followed: Followed::Same, applied: 0 });
+        return Ok((Followed::Same, 0));
     }
     if let Some((_, bounds)) = &topic {
         let held: Offset = bounds.iter().map(|bound| bound.end - bound.start).sum();
@@ -228,14 +215,13 @@ async fn prepare(config: &Config, lock: DataLock) -> Result<Prepared, MoveError>
             return Err(MoveError::TopicInUse(held));
         }
     }
-    let Built { app, lock, .. } = build_locked(&alone, Story::default(), Some(lock)).await?;
+    let Built { app, .. } = build_here(alone, Story::default()).await?;
     let applied = apply(&app).await;
     app.log.close().await;
     let followed = topic.map_or(Followed::Same, |(identity, bounds)| {
         Followed::Next(identity, bounds.iter().map(|bound| bound.end).collect())
     });
-    let lock = lock.ok_or(MoveError::NotEmbedded)?;
-    Ok(Prepared { _lock: lock, followed, applied: applied? })
+    Ok((followed, applied?))
 }
 
 /// Kafka's topic, which is made where it is absent, and what it holds.

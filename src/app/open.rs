@@ -89,15 +89,15 @@ pub async fn books(config: &Config) -> Result<Books, OpenError> {
     Ok(Books { storage: audited, source, lock })
 }
 
-/// The file of embedded storage; none where the settings name another.
+/// The file of embedded storage.
 ///
 /// # Errors
 /// It is not there.
-pub fn embedded_storage(config: &Config) -> Result<Option<PathBuf>, OpenError> {
-    present(config)?;
+pub fn embedded_storage(config: &Config) -> Result<PathBuf, OpenError> {
     match &config.database.backend {
-        StorageBackend::Sqlite { path } => Ok(Some(path.clone())),
-        StorageBackend::Postgres { .. } => Ok(None),
+        StorageBackend::Sqlite { path } if path.exists() => Ok(path.clone()),
+        StorageBackend::Sqlite { path } => Err(OpenError::Absent { path: path.clone() }),
+        StorageBackend::Postgres { .. } => Err(OpenError::Absent { path: config.data.clone() }),
     }
 }
 

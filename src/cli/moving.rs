@@ -1,8 +1,6 @@
 //! `chatd move --to postgres://…`: everything of one process into PostgreSQL, for many.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,18 +16,14 @@ use super::{CliError, Exit, output};
 
 /// A line of progress is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// The most that the file of a URL may hold.
-const URL_BYTES_MAX: u64 = 4_096;
 
 /// Arguments of `chatd move`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to: postgres://USER:PASSWORD@HOST/DATABASE, an empty database
-    #[arg(long, value_name = "URL", required_unless_present = "to_file")]
+    /// Where to: postgres://USER:PASSWORD@HOST/DATABASE, an empty database [default: DATABASE_URL, which no list
+    /// of processes shows]
+    #[arg(long, value_name = "URL")]
     pub to: Option<String>,
-    /// A file with that URL, so that no list of processes shows the password
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
-    pub to_file: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -41,7 +35,7 @@ pub struct Args {
 /// The URL is none (2); the data folder, the new database or the topic cannot be used, hold something else, or a
 /// server runs (78); a database or Kafka is away (69); what was copied is not the same (1).
 pub async fn run(args: &Args, config: &Config) -> Result<(), CliError> {
-    let to = url(args)?;
+    let to = target(args, config)?;
     let began = Instant::now();
     let mut told = began;
     let mut tell = |progress: Progress| {
@@ -67,25 +61,20 @@ pub async fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 }
 
 /// The database to move to. No sentence holds it, as it holds a password.
-fn url(args: &Args) -> Result<Secret<String>, CliError> {
-    let wrong = |sentence: String| CliError::new(Exit::Usage, sentence);
-    let url = match (&args.to, &args.to_file) {
-        (Some(url), _) => url.clone(),
-        (None, Some(path)) => read(path)
-            .map_err(|error| wrong(format!("--to-file: {} cannot be read: {error}", path.display())))?,
-        (None, None) => String::new(),
+fn target(args: &Args, config: &Config) -> Result<Secret<String>, CliError> {
+    let wrong = |sentence: &str| Err(CliError::new(Exit::Usage, sentence));
+    let Some(url) = &args.to else {
+        return match config.postgres_url() {
+            Some(url) => Ok(url.clone()),
+            None => {
+                wrong("name the new database: --to postgres://USER:PASSWORD@HOST/DATABASE, or DATABASE_URL")
+            }
+        };
     };
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("postgres" | "postgresql") => Ok(Secret::new(url)),
-        _ => Err(wrong("--to: expected postgres://USER:PASSWORD@HOST/DATABASE".to_owned())),
+    match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+        Some("postgres" | "postgresql") => Ok(Secret::new(url.clone())),
+        _ => wrong("--to: expected postgres://USER:PASSWORD@HOST/DATABASE"),
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(URL_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text.trim().to_owned())
 }
 
 /// Where the secret lies that the old server signed tokens with, if it made one of its own.
@@ -124,7 +113,7 @@ fn text(config: &Config, moved: &Moved, secret: Option<&Path>, took: Duration) -
     let mut set = |name: &str, value: &str| {
         let _ = writeln!(out, "  {name:<16} {value}");
     };
-    set("DATABASE_URL", "the URL of --to");
+    set("DATABASE_URL", "that database");
     if let Some(schema) = &config.database.schema {
         set("CHATD_DATABASE__SCHEMA", schema);
     }
@@ -175,8 +164,7 @@ impl From<MoveError> for CliError {
                 Transfer::Source { source, .. } | Transfer::Target { source, .. } | Transfer::Begin(source),
             ) if away(source) => Exit::Dependency,
             MoveError::Transfer(_) => Exit::Fault,
-            MoveError::NotEmbedded
-            | MoveError::Source(_)
+            MoveError::Source(_)
             | MoveError::Target(_)
             | MoveError::Nothing(_)
             | MoveError::AlreadyThere { .. }
@@ -191,29 +179,79 @@ impl From<MoveError> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::lock::LockError;
+    use crate::chat::transfer::{Copied, TransferError};
+    use crate::config::Sources;
 
-    fn args(to: &str) -> Args {
-        Args { to: Some(to.to_owned()), to_file: None, json: false }
+    fn config(env: &[(&str, &str)]) -> Config {
+        let sources = env.iter().fold(Sources::new("d"), |s, (name, value)| s.with(name, value));
+        Config::load(&sources).unwrap()
+    }
+
+    fn to(url: Option<&str>, config: &Config) -> Result<Secret<String>, CliError> {
+        target(&Args { to: url.map(str::to_owned), json: false }, config)
     }
 
     #[test]
     fn only_postgresql_is_moved_to_and_no_sentence_holds_the_url() {
+        let plain = config(&[]);
         for good in ["postgres://u:hush@db/chat", "POSTGRESQL://db/chat"] {
-            assert_eq!(url(&args(good)).unwrap().expose(), good);
+            assert_eq!(to(Some(good), &plain).unwrap().expose(), good);
         }
-        for bad in ["", "db/chat", "sqlite://hush", "mysql://u:hush@db/chat"] {
-            let error = url(&args(bad)).unwrap_err();
+        for bad in [Some(""), Some("db/chat"), Some("sqlite://hush"), Some("mysql://u:hush@db/chat"), None] {
+            let error = to(bad, &plain).unwrap_err();
             assert_eq!(error.exit, Exit::Usage);
             assert!(error.sentence.contains("postgres://") && !error.sentence.contains("hush"), "{error}");
+        }
+        let set = config(&[("DATABASE_URL", "postgres://u:hush@db/chat")]);
+        assert_eq!(to(None, &set).unwrap().expose(), "postgres://u:hush@db/chat");
+        assert_eq!(to(Some("postgres://other/chat"), &set).unwrap().expose(), "postgres://other/chat");
+    }
+
+    #[test]
+    fn what_is_wrong_decides_the_exit_code() {
+        let away = || StorageError::Unavailable("away".into());
+        let differs = TransferError::Differs { table: "events", here: 2, there: 1 };
+        let unread = TransferError::Source { table: "events", source: away() };
+        let newer = TransferError::Target { table: "users", source: StorageError::Refused("NUL".into()) };
+        for (error, exit) in [
+            (MoveError::Source(LockError::InUse("d".into()).into()), Exit::Config),
+            (MoveError::Source(away().into()), Exit::Dependency),
+            (MoveError::Target(TargetError::Url("a host is missing".into())), Exit::Usage),
+            (MoveError::TopicInUse(3), Exit::Config),
+            (MoveError::Transfer(differs), Exit::Fault),
+            (MoveError::Transfer(unread), Exit::Dependency),
+            (MoveError::Transfer(newer), Exit::Fault),
+            (MoveError::Open(away()), Exit::Dependency),
+        ] {
+            let sentence = error.to_string();
+            assert_eq!(CliError::from(error).exit, exit, "{sentence}");
         }
     }
 
     #[test]
-    fn a_url_may_lie_in_a_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("url");
-        std::fs::write(&file, "postgres://u:hush@db/chat\n").unwrap();
-        let args = Args { to: None, to_file: Some(file), json: false };
-        assert_eq!(url(&args).unwrap().expose(), "postgres://u:hush@db/chat");
+    fn what_to_set_and_to_start_is_told() {
+        let copied = |table, rows| Copied { table, rows, sha256: "0123456789abcdef0123".into() };
+        let mut moved = Moved {
+            database: "db:5432/chat".into(),
+            applied: 3,
+            tables: vec![copied("users", 7), copied("events", 100_000)],
+            log: NextLog::Kafka { number: 2 },
+            notices: Vec::new(),
+        };
+        let secret = Some(Path::new("d/secrets/jwt"));
+        let told = text(&config(&[]), &moved, secret, Duration::from_secs(1));
+        for words in
+            ["100000  events", "3 accepted messages", "JWT_SECRET_FILE", "KAFKA_BROKERS", "chatd serve"]
+        {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        moved.log = NextLog::Same;
+        let with_secret = config(&[("JWT_SECRET", "0123456789abcdef0123456789abcdef")]);
+        let told = text(&with_secret, &moved, None, Duration::from_secs(1));
+        assert!(
+            told.contains("JWT_SECRET ") && told.contains("chatd all") && !told.contains("_FILE"),
+            "{told}"
+        );
     }
 }
