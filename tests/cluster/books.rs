@@ -178,10 +178,13 @@ impl Books {
                 continue;
             }
             *told.entry(&mail.address).or_default() += mail.quotes.len() + mail.uncounted;
+            let owes = |quote: &&String| away.contains(&(mail.address.as_str(), quote.as_str()));
+            let strange: Vec<&String> = mail.quotes.iter().filter(|quote| !owes(quote)).collect();
+            if let Some(first) = strange.first() {
+                let what = format!("{}: {} messages from {first}", mail.address, strange.len() + mail.uncounted);
+                findings.push(Finding::MailedForNothing(what));
+            }
             for quote in &mail.quotes {
-                if !away.contains(&(mail.address.as_str(), quote)) {
-                    findings.push(Finding::MailedForNothing(format!("{}: {quote}", mail.address)));
-                }
                 if !quoted.insert((&mail.address, quote)) {
                     findings.push(Finding::MailedTwice(format!("{}: {quote}", mail.address)));
                 }
