@@ -8,7 +8,7 @@ use crate::app::build::BuildError;
 use crate::app::moving::{MoveError, Moved, NextLog, move_to};
 use crate::app::open::TargetError;
 use crate::chat::transfer::Progress;
-use crate::config::{Config, secrets};
+use crate::config::{Config, LogBackend, secrets};
 use crate::domain::Secret;
 use crate::storage::StorageError;
 
@@ -104,6 +104,7 @@ fn text(config: &Config, moved: &Moved, secret: Option<&Path>, took: Duration) -
     if moved.applied > 0 {
         let _ = writeln!(out, "{} accepted messages became history first.", moved.applied);
     }
+    let on_kafka = matches!(config.log.backend, LogBackend::Kafka(_));
     out.push_str(match moved.log {
         NextLog::Any => "It follows the first message log that a server meets with it.\n",
         NextLog::Same => "It follows the message log that the old server followed.\n",
@@ -117,10 +118,10 @@ fn text(config: &Config, moved: &Moved, secret: Option<&Path>, took: Duration) -
     if let Some(schema) = &config.database.schema {
         set("CHATD_DATABASE__SCHEMA", schema);
     }
-    if matches!(moved.log, NextLog::Kafka { .. }) {
+    if on_kafka {
         set("KAFKA_BROKERS", "as now, and whatever else of Kafka is set now");
+        set("REDIS_URL", "redis://HOST:PORT");
     }
-    set("REDIS_URL", "redis://HOST:PORT, where there are several");
     match secret {
         Some(path) => {
             set("JWT_SECRET_FILE", &format!("a copy of {}, which signed tokens so far", path.display()));
@@ -128,13 +129,13 @@ fn text(config: &Config, moved: &Moved, secret: Option<&Path>, took: Duration) -
         None if config.auth.jwt_secret.is_some() => set("JWT_SECRET", "as now"),
         None => {}
     }
-    out.push_str(match moved.log {
-        NextLog::Kafka { .. } => {
+    out.push_str(match (on_kafka, moved.log) {
+        (true, _) => {
             "\nThen `chatd doctor`, and start `chatd serve` and `chatd consume`, as many as you need.\n"
         }
-        NextLog::Same | NextLog::Any => {
-            "\nThen `chatd doctor`, and start `chatd all` on this data folder, which keeps the message log; or \
-             move with KAFKA_BROKERS set, for `chatd serve` and `chatd consume`.\n"
+        (false, NextLog::Any) => "\nThen `chatd doctor`, and start `chatd all`.\n",
+        (false, _) => {
+            "\nThen `chatd doctor`, and start `chatd all` on this data folder: the message log stays in it.\n"
         }
     });
     let _ = writeln!(
@@ -240,7 +241,7 @@ mod tests {
             notices: Vec::new(),
         };
         let secret = Some(Path::new("d/secrets/jwt"));
-        let told = text(&config(&[]), &moved, secret, Duration::from_secs(1));
+        let told = text(&config(&[("KAFKA_BROKERS", "k:9092")]), &moved, secret, Duration::from_secs(1));
         for words in
             ["100000  events", "3 accepted messages", "JWT_SECRET_FILE", "KAFKA_BROKERS", "chatd serve"]
         {

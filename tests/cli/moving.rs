@@ -29,6 +29,14 @@ impl Database {
         Self { client: connect(url.as_str()).await, url: url.to_string() }
     }
 
+    async fn until_events(&self, count: i64) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.count("events").await < count {
+            assert!(Instant::now() < until, "nothing is applied there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn count(&self, table: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM {table}");
         self.client.query_one(&sql, &[]).await.unwrap().get(0)
@@ -141,11 +149,23 @@ async fn a_moved_history_goes_on_in_one_process_and_not_in_the_old_folder() {
     let (code, _, stderr) = move_there();
     assert!(code == 78 && stderr.contains("holds this history already"), "{stderr}");
 
-    let server = Setup::new(&data).env("DATABASE_URL", &database.url).start();
+    let mut server = Setup::new(&data).env("DATABASE_URL", &database.url).start();
     assert_eq!(send(&server, 1002, 1001, "after").await.0, 202);
-    let until = Instant::now() + Duration::from_secs(10);
-    while database.count("events").await < 11 {
-        assert!(Instant::now() < until, "nothing is applied there");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    database.until_events(11).await;
+
+    // And later from its log on to Kafka, which needs no move.
+    server.signal("TERM");
+    assert!(server.wait(Duration::from_secs(10)).is_some_and(|status| status.success()));
+    let brokers = tokio::task::block_in_place(|| stack(&["kafka"]).get("KAFKA_BROKERS").to_owned());
+    let prefix = format!("moving{}.", std::process::id());
+    let on_kafka = Setup::new(&data)
+        .env("DATABASE_URL", &database.url)
+        .env("KAFKA_BROKERS", &brokers)
+        .env("CHATD_KAFKA__TOPIC_PREFIX", &prefix)
+        .env("CHATD_KAFKA__GROUP", &prefix);
+    let (code, told, stderr) = ended(on_kafka.command().args(["log", "replay", "--from", "earliest"]));
+    assert!(code == 0 && told.contains("log number 2"), "{told}{stderr}");
+    let server = on_kafka.start();
+    assert_eq!(send(&server, 1002, 1001, "on Kafka").await.0, 202);
+    database.until_events(12).await;
 }
