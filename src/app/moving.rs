@@ -62,8 +62,8 @@ pub enum MoveError {
     },
     /// The topic is in use.
     #[error(
-        "the topic holds {0} records already, which are of another history: choose another one with \
-         kafka.topic_prefix, or delete the topic where nobody needs it"
+        "Kafka's topic is not empty, and what it holds ({0} in all) belongs to another history: name another \
+         topic with kafka.topic_prefix, or delete this one where nobody needs it"
     )]
     TopicInUse(Offset),
     /// What was accepted cannot become history.

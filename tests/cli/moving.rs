@@ -5,6 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use chatd::domain::{ConversationId, UserId};
+use chatd::pipeline::embedded::{EmbeddedLog, EmbeddedLogSettings};
+use chatd::pipeline::partitioner::partition_of;
+use chatd::pipeline::{Entry, EventLog};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 
@@ -60,6 +64,33 @@ fn not_moved(folder: &Path, to: &str, env: &[(&str, &str)], code: i32) -> String
     assert_eq!((found, stdout.as_str()), (code, ""), "{stderr}");
     assert!(stderr.starts_with("chatd: ") && !stderr.contains("hush"), "{stderr}");
     stderr
+}
+
+/// A topic of this test's own.
+struct Kafka {
+    brokers: String,
+    prefix: String,
+}
+
+impl Kafka {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let prefix = format!("moving{}x{}.", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let brokers = tokio::task::block_in_place(|| stack(&["kafka"]).get("KAFKA_BROKERS").to_owned());
+        Self { brokers, prefix }
+    }
+
+    fn env(&self) -> [(&str, &str); 3] {
+        [
+            ("KAFKA_BROKERS", &self.brokers),
+            ("CHATD_KAFKA__TOPIC_PREFIX", &self.prefix),
+            ("CHATD_KAFKA__GROUP", &self.prefix),
+        ]
+    }
+
+    fn set(&self, setup: Setup) -> Setup {
+        self.env().into_iter().fold(setup, |setup, (name, value)| setup.env(name, value))
+    }
 }
 
 /// Nobody listens there.
@@ -146,8 +177,11 @@ async fn a_moved_history_goes_on_in_one_process_and_not_in_the_old_folder() {
         let sentence = refused(folder.path(), line, 78);
         assert!(sentence.contains("moved to 127.0.0.1:") && sentence.contains("DATABASE_URL"), "{sentence}");
     }
+    // As where it died before it could mark the folder.
+    fs::remove_file(data.join("moved")).unwrap();
     let (code, _, stderr) = move_there();
     assert!(code == 78 && stderr.contains("holds this history already"), "{stderr}");
+    assert!(data.join("moved").exists());
 
     let mut server = Setup::new(&data).env("DATABASE_URL", &database.url).start();
     assert_eq!(send(&server, 1002, 1001, "after").await.0, 202);
@@ -156,16 +190,59 @@ async fn a_moved_history_goes_on_in_one_process_and_not_in_the_old_folder() {
     // And later from its log on to Kafka, which needs no move.
     server.signal("TERM");
     assert!(server.wait(Duration::from_secs(10)).is_some_and(|status| status.success()));
-    let brokers = tokio::task::block_in_place(|| stack(&["kafka"]).get("KAFKA_BROKERS").to_owned());
-    let prefix = format!("moving{}.", std::process::id());
-    let on_kafka = Setup::new(&data)
-        .env("DATABASE_URL", &database.url)
-        .env("KAFKA_BROKERS", &brokers)
-        .env("CHATD_KAFKA__TOPIC_PREFIX", &prefix)
-        .env("CHATD_KAFKA__GROUP", &prefix);
+    let kafka = Kafka::new();
+    let on_kafka = kafka.set(Setup::new(&data).env("DATABASE_URL", &database.url));
     let (code, told, stderr) = ended(on_kafka.command().args(["log", "replay", "--from", "earliest"]));
     assert!(code == 0 && told.contains("log number 2"), "{told}{stderr}");
     let server = on_kafka.start();
     assert_eq!(send(&server, 1002, 1001, "on Kafka").await.0, 202);
     database.until_events(12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_lies_on_kafka_already_takes_its_log_along() {
+    let folder = folder();
+    let (kafka, database) = (Kafka::new(), Database::new().await);
+    let data = folder.path().join("data");
+    let server = kafka.set(Setup::new(&data)).start();
+    assert_eq!(send(&server, 1001, 1002, "one").await.0, 202);
+    server.kill();
+    let (code, told, stderr) = moved(folder.path(), &database.url, &kafka.env());
+    assert_eq!(code, 0, "{stderr}");
+    assert!(told.contains("the message log that the old server followed"), "{told}");
+    let server = kafka.set(Setup::new(&data).env("DATABASE_URL", &database.url)).start();
+    assert_eq!(send(&server, 1002, 1001, "two").await.0, 202);
+    database.until_events(2).await;
+    drop(server);
+
+    // Another history cannot go on in that topic, nor in one that is away.
+    let other = self::folder();
+    drop(Server::start(&other.path().join("data")));
+    let empty = Database::new().await;
+    let sentence = not_moved(other.path(), &empty.url, &kafka.env(), 78);
+    assert!(sentence.contains("topic is not empty") && sentence.contains("(2 in all)"), "{sentence}");
+    let sentence = not_moved(other.path(), &empty.url, &[("KAFKA_BROKERS", "127.0.0.1:1")], 69);
+    assert!(sentence.contains("127.0.0.1:1"), "{sentence}");
+    assert_eq!(empty.count("users").await, 0);
+    let (code, _, stderr) = moved(other.path(), &empty.url, &Kafka::new().env());
+    assert_eq!(code, 0, "what was refused can be begun again: {stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_and_cannot_become_history_is_not_left_behind() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    drop(Server::start(&data));
+    let log = EmbeddedLog::open(&EmbeddedLogSettings { path: data.join("log.db"), ..Default::default() });
+    let log = log.unwrap();
+    let [one, other] = [1, 2].map(|id| UserId::new(id).unwrap());
+    let key = ConversationId::dm(one, other).unwrap();
+    let value = (&br#"{"v":2,"kind":"poll","question":"?"}"#[..]).into();
+    let partition = partition_of(key, log.identity().partitions);
+    log.append(Entry { partition, key, value }, log.generation()).await.unwrap();
+    EventLog::close(&log).await;
+    let database = Database::new().await;
+    let sentence = not_moved(folder.path(), &database.url, &[], 78);
+    assert!(sentence.contains(&format!("partition {partition} stands still")), "{sentence}");
+    assert_eq!(database.count("users").await, 0);
 }
