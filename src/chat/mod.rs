@@ -12,6 +12,7 @@ pub mod receipts;
 pub mod recent;
 pub mod resume;
 pub mod send;
+pub mod transfer;
 pub mod verify;
 pub mod wire;
 

@@ -69,7 +69,7 @@ pub enum Finding {
     StoredTwice(MessageId),
     /// In history, and nobody sent it.
     Foreign(MessageId),
-    /// A conversation that is not in the order of its log, or of several partitions.
+    /// A conversation that is not in the order of its logs, or of several partitions of one.
     NotInLogOrder(ConversationId),
     /// Somebody who was away was not told of all messages.
     NotMailed(String, usize),
@@ -77,6 +77,11 @@ pub enum Finding {
     MailedTwice(String),
     /// A mail to somebody who was there, or about what nobody wrote.
     MailedForNothing(String),
+}
+
+/// Whether a row's place in its log lies behind that of the row before it; a later log lies behind it whole.
+fn is_behind(one: &Stored, next: &Stored) -> bool {
+    one.log.0 < next.log.0 || (one.log == next.log && one.offset < next.offset)
 }
 
 impl Books {
@@ -153,7 +158,7 @@ impl Books {
             if !rows.iter().map(|row| row.seq.0).eq(1..=rows.len() as i64) {
                 findings.push(Finding::SeqMissing(conversation));
             }
-            if !rows.is_sorted_by(|one, next| one.log == next.log && one.offset < next.offset) {
+            if !rows.is_sorted_by(|one, next| is_behind(one, next)) {
                 findings.push(Finding::NotInLogOrder(conversation));
             }
         }
@@ -173,10 +178,14 @@ impl Books {
                 continue;
             }
             *told.entry(&mail.address).or_default() += mail.quotes.len() + mail.uncounted;
+            let owes = |quote: &&String| away.contains(&(mail.address.as_str(), quote.as_str()));
+            let strange: Vec<&String> = mail.quotes.iter().filter(|quote| !owes(quote)).collect();
+            if let Some(first) = strange.first() {
+                let what =
+                    format!("{}: {} messages from {first}", mail.address, strange.len() + mail.uncounted);
+                findings.push(Finding::MailedForNothing(what));
+            }
             for quote in &mail.quotes {
-                if !away.contains(&(mail.address.as_str(), quote)) {
-                    findings.push(Finding::MailedForNothing(format!("{}: {quote}", mail.address)));
-                }
                 if !quoted.insert((&mail.address, quote)) {
                     findings.push(Finding::MailedTwice(format!("{}: {quote}", mail.address)));
                 }

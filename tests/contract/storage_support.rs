@@ -16,7 +16,7 @@ use chatd::pipeline::LogIdentity;
 use chatd::pipeline::partitioner::partition_of;
 use chatd::storage::postgres::{PostgresSettings, PostgresStore};
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
-use chatd::storage::{Applied, Batch, PartitionBatch, Storage};
+use chatd::storage::{Applied, Batch, Claim, PartitionBatch, Storage};
 use uuid::Uuid;
 
 use crate::postgres_schema::Schema;
@@ -49,6 +49,13 @@ pub(crate) use on_each_storage;
 pub struct Store {
     ports: Arc<dyn Storage>,
     _place: Arc<dyn Send + Sync>,
+}
+
+impl Store {
+    /// Ports over a database that goes with its place.
+    pub fn new(ports: Arc<dyn Storage>, place: Arc<dyn Send + Sync>) -> Self {
+        Self { ports, _place: place }
+    }
 }
 
 impl Deref for Store {
@@ -156,7 +163,8 @@ pub struct Owner {
     pub grace: Duration,
     /// By what it judges.
     pub rules: Rules,
-    said: u32,
+    /// How many messages of its own it has said: the names of its retries.
+    pub said: u32,
 }
 
 impl Owner {
@@ -164,6 +172,11 @@ impl Owner {
         let log = store.attach_log(log_identity(partitions)).await.unwrap();
         let all: Vec<Partition> = (0..partitions).collect();
         let claims = store.claim(log, &all).await.unwrap();
+        Self::of(store, log, claims)
+    }
+
+    /// Of a log that was claimed already.
+    pub fn of(store: &Store, log: LogNumber, claims: Vec<Claim>) -> Self {
         Self {
             store: store.clone(),
             log,

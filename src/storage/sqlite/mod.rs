@@ -29,6 +29,7 @@ mod catchup;
 mod connection;
 mod error;
 mod events;
+mod export;
 mod insert;
 mod ledger;
 mod notifications;
@@ -49,6 +50,7 @@ use tokio::sync::Mutex;
 
 pub use backup::{Followed, backup};
 pub use error::OpenError;
+pub use export::SqliteExport;
 pub use open::{migrate, pending};
 
 use super::StorageError;
