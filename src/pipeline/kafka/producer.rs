@@ -279,11 +279,14 @@ impl Flight<'_> {
         let topology = self.cluster.topology();
         let request = request(self.cluster, &topology, batches)?;
         let patience = self.deadline.saturating_duration_since(Instant::now());
+        // Before it goes out: a reader may hear of these records before their answer is here.
+        let reached: HashMap<Partition, Offset> =
+            batches.iter().map(|batch| (batch.partition, self.ends.known(batch.partition))).collect();
         let response = connection.call(&request, patience).await?;
         let placed = placed(&response);
         for (partition, base) in &placed {
             let Ok(base) = *base else { continue };
-            if self.ends.had(*partition, base) {
+            if reached.get(partition).is_some_and(|reached| base < *reached) {
                 if version < BY_ID {
                     self.cluster.verify(connection).await?;
                 }
