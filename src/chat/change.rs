@@ -26,14 +26,11 @@ pub struct Change {
     pub content: Option<Content>,
 }
 
-impl Change {
-    /// What the record of it says.
-    pub fn body(self) -> RecordBody {
-        let Self { target, content, .. } = self;
-        match content {
-            Some(content) => RecordBody::Edit { target, content },
-            None => RecordBody::Delete { target },
-        }
+/// What the record of a change says.
+pub fn body(target: MessageId, content: Option<Content>) -> RecordBody {
+    match content {
+        Some(content) => RecordBody::Edit { target, content },
+        None => RecordBody::Delete { target },
     }
 }
 

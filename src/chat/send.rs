@@ -96,18 +96,20 @@ pub enum Prepared {
 /// the message, from storage.
 pub async fn prepare(app: &App, caller: &Caller, command: Command) -> Result<Prepared, Error> {
     let since = Instant::now();
-    let client_id = command.client_id().cloned().unwrap_or_else(ClientId::random);
-    let (conversation, body) = match command {
+    let (conversation, client_id, body) = match command {
         Command::Send(send) => {
             check_size(app, &send.body.content, send.body.data.as_ref())?;
-            (conversation_of(app, caller, &send.target).await?, RecordBody::Message(send.body))
+            let conversation = conversation_of(app, caller, &send.target).await?;
+            (conversation, send.client_id, RecordBody::Message(send.body))
         }
         Command::Change(change) => {
             change.content.as_ref().map_or(Ok(()), |content| check_size(app, content, None))?;
             let member = authorize::member(caller.id(), change.conversation)?;
-            (member.conversation(), change.body())
+            let Change { client_id, target, content, .. } = change;
+            (member.conversation(), client_id, change::body(target, content))
         }
     };
+    let client_id = client_id.unwrap_or_else(ClientId::random);
     let id = MessageId::derive(conversation, caller.id(), &client_id);
     let at = Timestamp::now();
     let mut accepted = Accepted { client_id: client_id.clone(), id, conversation, at, seq: None };

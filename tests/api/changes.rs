@@ -23,7 +23,7 @@ fn id(number: usize) -> MessageId {
 async fn change(api: &Api, target: MessageId, content: Option<&str>) {
     let app = &api.server.app;
     let before = last_seq(api).await;
-    let user = app.directory.by_id(UserId::new(1).unwrap()).await.unwrap().unwrap();
+    let user = app.directory.recipient(UserId::new(1).unwrap()).await.unwrap().unwrap();
     let caller = Caller { user: Arc::clone(&user), issuer: String::new(), expires_at: None };
     let content = content.map(|text| Content::new(text).unwrap());
     let conversation = "dm-1-2".parse().unwrap();

@@ -133,18 +133,22 @@ pub(super) fn look_up(
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut json = String::from("[");
+    let mut json = String::from("{");
     for (index, (_, id, key)) in wanted.iter().enumerate() {
         let separator = if index == 0 { "" } else { "," };
         // Writing to a string cannot fail; nothing in it would be escaped by JSON.
-        let _ = write!(json, "{separator}[{key},\"{}\"]", id.0.simple());
+        let _ = write!(json, "{separator}\"{}\":{key}", id.0.simple());
     }
-    json.push(']');
-    for (index, from, at, asked) in select_stored(conn, &json)? {
-        let index = usize::try_from(index).map_err(Fault::refused)?;
-        let (conversation, id, _) =
-            wanted.get(index).ok_or_else(|| Fault::refused("a row nobody asked for"))?;
-        found(*id, rows::asked(asked)?.stored(*conversation, rows::user_id(from)?, Timestamp(at))?);
+    json.push('}');
+    let rows = select_stored(conn, &json)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let places: HashMap<i64, ConversationId> = wanted.iter().map(|(place, _, key)| (*key, *place)).collect();
+    for (key, id, from, at, asked) in rows {
+        let conversation = *places.get(&key).ok_or_else(|| Fault::refused("a row nobody asked for"))?;
+        let stored = rows::asked(asked)?.stored(conversation, rows::user_id(from)?, Timestamp(at))?;
+        found(rows::message_id(&id)?, stored);
     }
     Ok(())
 }
@@ -210,11 +214,10 @@ statement!(
 );
 
 statement!(
-    fn select_stored(wanted: &'a str) -> (i64, i64, i64, AskedRow) = concat!(
-        "SELECT asked.key, e.sender_id, e.at, ", asked_columns!(), "
+    fn select_stored(wanted: &'a str) -> (i64, Vec<u8>, i64, i64, AskedRow) = concat!(
+        "SELECT e.conversation_key, e.message_id, e.sender_id, e.at, ", asked_columns!(), "
          FROM json_each(?) AS asked
-         CROSS JOIN events AS e
-             ON e.conversation_key = asked.value ->> 0 AND e.message_id = unhex(asked.value ->> 1)"
+         CROSS JOIN events AS e ON e.conversation_key = asked.value AND e.message_id = unhex(asked.key)"
     )
 );
 
