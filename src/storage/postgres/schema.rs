@@ -14,8 +14,9 @@ use super::statement::statement;
 use super::target::Target;
 
 /// Every migration with its version, oldest first.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql")),
+    ("00000000000002", include_str!("../../../migrations/postgres/00000000000002_changes/up.sql")),
     ("00000000000004", include_str!("../../../migrations/postgres/00000000000004_presence/up.sql")),
 ];
 /// How long one of several processes that start at once waits for another's migrations.
