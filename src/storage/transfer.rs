@@ -147,6 +147,12 @@ tables! {
         disabled: bool,
         created_at: i64,
     }
+    /// When users were there last, and who may see it.
+    Presence, PresenceRow: "presence" by (user_id) {
+        user_id: i64,
+        last_seen: Option<i64>,
+        audience: Option<String>,
+    }
     /// Conversations and their heads.
     Conversations, ConversationRow: "conversations" by (conversation_key) {
         conversation_key: i64,

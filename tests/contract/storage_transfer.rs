@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatd::chat::transfer::{Copied, TransferError, transfer};
-use chatd::domain::{Frontier, LogNumber, Outcome, Seq, Subject};
+use chatd::domain::{Audience, Frontier, LogNumber, Outcome, Seq, Subject, Timestamp};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::postgres::PostgresImport;
 use chatd::storage::sqlite::{SqliteExport, SqliteSettings, SqliteStore};
@@ -108,6 +108,9 @@ async fn people(store: &Store) {
     };
     store.save(&(1..=8).map(person).collect::<Vec<_>>()).await.unwrap();
     store.provision(&external("mia"), Some("Mia")).await.unwrap();
+    store.saw(&[(user(1), Timestamp(60_000)), (user(2), Timestamp(120_000))]).await.unwrap();
+    store.show_to(user(2), Audience::Shared).await.unwrap();
+    store.show_to(user(3), Audience::Nobody).await.unwrap();
 }
 
 fn external(id: &str) -> Subject {
@@ -173,6 +176,8 @@ async fn everything_is_there_as_it_was() {
     assert_eq!(old.store.followed().await, new.followed().await);
     let users = old.store.list(0, 100).await.unwrap();
     assert_eq!(users, new.list(0, 100).await.unwrap());
+    let sightings = old.store.sightings(&[user(1), user(2), user(3)]).await;
+    assert_eq!(sightings, new.sightings(&[user(1), user(2), user(3)]).await);
     for who in 2..=8 {
         let conversation = dm(1, who);
         assert_eq!(history(&old.store, conversation).await, history(&new, conversation).await);
