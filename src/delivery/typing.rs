@@ -108,7 +108,12 @@ impl Typers {
         }
     }
 
-    /// Waits until there may be something to tell. One waiter.
+    /// This node was told of somebody, which it has to end in time.
+    pub(super) fn wake(&self) {
+        self.some.notify_one();
+    }
+
+    /// Waits until there may be something to tell, or to end. One waiter.
     pub async fn some(&self) {
         self.some.notified().await;
     }

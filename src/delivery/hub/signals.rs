@@ -40,8 +40,8 @@ impl Hub {
             let is_news = if one.active {
                 let may_show =
                     self.has_listener(one) && (shown.len() < TYPERS_MAX || shown.contains_key(&key));
-                if may_show {
-                    shown.insert(key, Instant::now() + FORGOTTEN);
+                if may_show && shown.insert(key, Instant::now() + FORGOTTEN).is_none() {
+                    self.typers.wake();
                 }
                 may_show
             } else {

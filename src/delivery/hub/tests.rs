@@ -225,6 +225,8 @@ async fn whoever_is_told_to_type_is_told_to_have_stopped_when_no_more_is_heard()
         items.iter().map(is_active).collect::<Vec<_>>()
     };
     hub.typing(&[typing(true)]);
+    // Whoever ends it is awake.
+    tokio::time::timeout(Duration::from_secs(1), hub.typers().some()).await.unwrap();
     tokio::time::advance(Duration::from_secs(7)).await;
     hub.typing(&[typing(true)]);
     assert!(hub.end_typing());
