@@ -147,7 +147,7 @@ pub async fn seen_by(app: &App, viewer: UserId, user: UserId) -> Result<Seen, Er
 /// A user shows to these from now on whether they are there. Who watches them is told at once.
 pub async fn show_to(app: &App, user: UserId, audience: Audience) -> Result<(), Error> {
     app.storage.show_to(user, audience).await?;
-    if let Err(error) = app.fanout.presence(&[Hint { user, is_about_views: true }]).await {
+    if let Err(error) = app.fanout.presence(&[Hint { user, is_about_views: false }]).await {
         // A node that loses Redis registers anew, and every node looks at everybody again then.
         tracing::warn!(%error, "other nodes will find out later to whom a user shows their presence");
     }

@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Hint {
     /// Who.
     pub user: UserId,
-    /// Not only whether they are there, but who may see it.
+    /// Also with whom they share a conversation.
     pub is_about_views: bool,
 }
 
@@ -208,10 +208,10 @@ impl Watchers {
         }
     }
 
-    /// Anything about anybody may have changed.
+    /// Anybody may have come or gone, or have said who may see it: that is asked with each look.
     pub fn hint_all(&self) {
         let users: Vec<UserId> = self.lock().viewers.keys().copied().collect();
-        self.hint(users.into_iter().map(|user| Hint { user, is_about_views: true }));
+        self.hint(users.into_iter().map(|user| Hint { user, is_about_views: false }));
     }
 
     /// Whether nobody is watched.

@@ -83,10 +83,14 @@ statement!(
          ORDER BY asked.place"
 );
 
-// Plan: for each two the conversations of one by `members_by_user`, the other in each by the key.
+// Most pairs that are asked for write to each other: their conversation is found by its id, in one probe. For the others,
+// the conversations of one by `members_by_user`, the other in each by the key.
 statement!(
     fn select_sharing(a: &'a [i64], b: &'a [i64]) -> (bool,) =
         "SELECT EXISTS (
+             SELECT 1 FROM conversations
+             WHERE id = concat('dm-', least(asked.a, asked.b), '-', greatest(asked.a, asked.b))
+         ) OR EXISTS (
              SELECT 1 FROM members AS m JOIN members AS o ON o.conversation_key = m.conversation_key
              WHERE m.user_id = asked.a AND o.user_id = asked.b
          )

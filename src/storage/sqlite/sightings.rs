@@ -6,7 +6,7 @@ use super::SqliteStore;
 use super::connection::{durably, immediately};
 use super::error::Fault;
 use super::statement::statement;
-use crate::domain::{Audience, Timestamp, UserId};
+use crate::domain::{Audience, ConversationId, Timestamp, UserId};
 use crate::storage::{Sighting, Sightings, StorageError};
 
 #[async_trait]
@@ -49,7 +49,14 @@ impl Sightings for SqliteStore {
     async fn sharing(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<bool>, StorageError> {
         let pairs = pairs.to_vec();
         self.read(move |conn| {
-            let one = |(a, b): &(UserId, UserId)| Ok(!select_shared(conn, a.get(), b.get())?.is_empty());
+            let one = |(a, b): &(UserId, UserId)| {
+                if let Ok(dm) = ConversationId::dm(*a, *b)
+                    && !select_conversation(conn, &dm.to_string())?.is_empty()
+                {
+                    return Ok(true);
+                }
+                Ok(!select_shared(conn, a.get(), b.get())?.is_empty())
+            };
             pairs.iter().map(one).collect()
         })
         .await
@@ -79,7 +86,12 @@ statement!(
         "SELECT last_seen, audience FROM presence WHERE user_id = ?"
 );
 
-// Plan: the conversations of one by `members_by_user`, the other in each by the key.
+// Most pairs that are asked for write to each other: their conversation is found by its id. For the others, the
+// conversations of one by `members_by_user`, the other in each by the key.
+statement!(
+    fn select_conversation(id: &'a str) -> (i64,) = "SELECT conversation_key FROM conversations WHERE id = ?"
+);
+
 statement!(
     fn select_shared(a: i64, b: i64) -> (i64,) =
         "SELECT m.conversation_key FROM members AS m CROSS JOIN members AS o
