@@ -176,7 +176,8 @@ impl Books {
             let owes = |quote: &&String| away.contains(&(mail.address.as_str(), quote.as_str()));
             let strange: Vec<&String> = mail.quotes.iter().filter(|quote| !owes(quote)).collect();
             if let Some(first) = strange.first() {
-                let what = format!("{}: {} messages from {first}", mail.address, strange.len() + mail.uncounted);
+                let what =
+                    format!("{}: {} messages from {first}", mail.address, strange.len() + mail.uncounted);
                 findings.push(Finding::MailedForNothing(what));
             }
             for quote in &mail.quotes {
