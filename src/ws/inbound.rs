@@ -68,7 +68,7 @@ impl Inbound {
     }
 
     /// The next whole message; a violation comes once, behind what came before it, as the last.
-    pub fn next(&mut self) -> Option<Result<Incoming, Violation>> {
+    pub fn next_message(&mut self) -> Option<Result<Incoming, Violation>> {
         let next = match self.decode() {
             Ok(Some(incoming)) => return Some(Ok(incoming)),
             Ok(None) => self.violation.take(),

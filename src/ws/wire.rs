@@ -45,11 +45,11 @@ impl Wire {
     }
 
     /// The next whole message of what was read. A violation comes once, behind what came before it, as the last.
-    pub fn next(&mut self) -> Option<Result<Incoming, Violation>> {
-        self.inbound.next()
+    pub fn next_message(&mut self) -> Option<Result<Incoming, Violation>> {
+        self.inbound.next_message()
     }
 
-    /// Reads once, for `next`; false when the peer is gone, or has said its last.
+    /// Reads once, for `next_message`; false when the peer is gone, or has said its last.
     ///
     /// # Errors
     /// A message has been midway for too long.

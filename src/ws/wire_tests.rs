@@ -50,7 +50,7 @@ pub(super) fn announce(first: u8, length: u64) -> Vec<u8> {
 /// The next message, or the end.
 pub(super) async fn recv(wire: &mut Wire) -> Option<Result<Incoming, Violation>> {
     loop {
-        if let Some(next) = wire.next() {
+        if let Some(next) = wire.next_message() {
             return Some(next);
         }
         match poll_fn(|cx| wire.poll_fill(cx)).await {

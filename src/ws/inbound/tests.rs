@@ -8,7 +8,7 @@ fn said(chunks: &[&[u8]]) -> Vec<Result<Incoming, Violation>> {
     let (mut inbound, mut said) = (Inbound::new(GuardLimits::default()), Vec::new());
     for chunk in chunks {
         inbound.feed(chunk, Instant::now());
-        said.extend(std::iter::from_fn(|| inbound.next()));
+        said.extend(std::iter::from_fn(|| inbound.next_message()));
     }
     said
 }
@@ -47,10 +47,10 @@ fn a_message_of_the_full_size_passes_and_leaves_no_memory_behind() {
     let large = "x".repeat(65_536);
     let mut inbound = Inbound::new(GuardLimits::default());
     inbound.feed(&frame(0x81, large.as_bytes()), Instant::now());
-    assert_eq!(inbound.next(), Some(text(&large)));
-    assert_eq!((inbound.next(), inbound.buffer.capacity()), (None, 0));
+    assert_eq!(inbound.next_message(), Some(text(&large)));
+    assert_eq!((inbound.next_message(), inbound.buffer.capacity()), (None, 0));
     inbound.feed(&frame(0x81, b"a"), Instant::now());
-    assert_eq!(inbound.next(), Some(text("a")));
+    assert_eq!(inbound.next_message(), Some(text("a")));
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Session {
         self.more_input = true;
         for _ in 0..READS_MAX {
             while self.is_readable() {
-                let Some(incoming) = self.wire.next() else { break };
+                let Some(incoming) = self.wire.next_message() else { break };
                 self.incoming(incoming?, now)?;
             }
             if !self.is_readable() {
