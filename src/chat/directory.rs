@@ -1,4 +1,4 @@
-//! Users as this node has read them lately: at most one read a user in 5 s, and the last good answer when
+//! Users as this node has read them lately: at most one read a user in 30 s, and the last good answer when
 //! storage is away.
 
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::domain::{Subject, User, UserId};
 use crate::storage::{StorageError, Users};
 
-/// How long an answer is taken as fresh: an operator's change is seen after this.
-const FRESH: Duration = Duration::from_secs(5);
+/// How long an answer is taken as fresh: an operator's change is seen after this. At 5 s a third of all statements
+/// were such reads (1,000 people, 2,000 messages a second).
+const FRESH: Duration = Duration::from_secs(30);
 /// How long an answer serves while storage is away.
 const STALE: Duration = Duration::from_secs(600);
 /// Users kept at most; about 200 bytes each.

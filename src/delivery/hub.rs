@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::mailbox::{Eviction, Item, Mailbox};
+use super::pace::Pace;
 use super::track::{Heard, Track};
 use super::{Publication, frame};
 use crate::domain::{
@@ -49,7 +50,8 @@ pub struct Hub {
     sockets: AtomicUsize,
     hole: Notify,
     doubtful: AtomicBool,
-    /// Mailboxes with receipts that nobody was woken for, and the word that there are some.
+    pace: Mutex<Pace>,
+    /// Mailboxes with something that nobody was woken for, and the word that there are some.
     unhurried: Mutex<Vec<Arc<Mailbox>>>,
     waiting: Notify,
     observer: Observer,
@@ -101,6 +103,7 @@ impl Hub {
             sockets: AtomicUsize::new(0),
             hole: Notify::new(),
             doubtful: AtomicBool::new(false),
+            pace: Mutex::new(Pace::new(now)),
             unhurried: Mutex::default(),
             waiting: Notify::new(),
             observer,
@@ -231,7 +234,12 @@ impl Hub {
             }
         }
         drop(users);
-        if many {
+        self.wait_for(unhurried);
+    }
+
+    /// Remembers who is to be hurried.
+    fn wait_for(&self, mut unhurried: Vec<Arc<Mailbox>>) {
+        if !unhurried.is_empty() {
             lock(&self.unhurried).append(&mut unhurried);
             self.waiting.notify_one();
         }
@@ -242,29 +250,34 @@ impl Hub {
         self.waiting.notified().await;
     }
 
-    /// Wakes the sockets for which receipts still wait.
+    /// Wakes the sockets for which something still waits.
     pub fn hurry(&self) {
         std::mem::take(&mut *lock(&self.unhurried)).iter().for_each(|mailbox| mailbox.hurry());
     }
 
+    /// Fills the mailboxes. On a busy node the sender's own devices find their copies when they wake for something
+    /// else, or are hurried: by itself a copy costs as much as the message, and who wrote it waits for `accepted`.
     fn put(&self, outcomes: &[Outcome], known: Offset) {
-        let users = lock(&self.users);
+        let is_busy = lock(&self.pace).count(outcomes.len(), Instant::now());
+        let (users, mut unhurried) = (lock(&self.users), Vec::new());
         for outcome in outcomes.iter().filter(|outcome| outcome.position().offset > known) {
-            let reached = match outcome {
+            let mut reached = 0;
+            match outcome {
                 Outcome::Stored(event) => {
-                    let reach = |member| {
-                        let count = put_event(users.get(&member), event, member);
-                        if member == event.from { 0 } else { count }
-                    };
-                    members(event.conversation).map(reach).sum()
+                    for member in members(event.conversation) {
+                        let devices = users.get(&member).map_or(&[][..], Vec::as_slice);
+                        let is_own = member == event.from;
+                        let waits = (is_own && is_busy).then_some(&mut unhurried);
+                        put_event(devices, event, member, waits);
+                        reached += if is_own { 0 } else { devices.len() };
+                    }
                 }
-                Outcome::Rejected(rejection) => {
-                    put_rejection(users.get(&rejection.from), rejection);
-                    0
-                }
-            };
+                Outcome::Rejected(rejection) => put_rejection(users.get(&rejection.from), rejection),
+            }
             (self.observer)(outcome, reached);
         }
+        drop(users);
+        self.wait_for(unhurried);
     }
 }
 
@@ -276,18 +289,27 @@ fn put_rejection(devices: Option<&Vec<Device>>, rejection: &Rejection) {
     }
 }
 
-fn put_event(devices: Option<&Vec<Device>>, event: &Event, viewer: UserId) -> usize {
-    let Some(devices) = devices else { return 0 };
+/// Puts an event in; where it may wait, nobody is woken, and whom to hurry later is added to `waits`.
+fn put_event(devices: &[Device], event: &Event, viewer: UserId, mut waits: Option<&mut Vec<Arc<Mailbox>>>) {
+    if devices.is_empty() {
+        return;
+    }
     let frame = frame::event(event, viewer);
     for device in devices {
-        device.mailbox.push(Item::Event {
+        let item = Item::Event {
             position: event.position,
             conversation: event.conversation,
             seq: event.seq,
             frame: frame.clone(),
-        });
+        };
+        match &mut waits {
+            Some(waits) => {
+                device.mailbox.push_unhurried(item);
+                waits.push(Arc::clone(&device.mailbox));
+            }
+            None => device.mailbox.push(item),
+        }
     }
-    devices.len()
 }
 
 /// Who is told of what happens in a conversation.

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod hub;
 pub mod mailbox;
 pub mod memory;
+pub mod pace;
 pub mod redis;
 pub mod track;
 

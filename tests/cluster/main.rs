@@ -33,6 +33,7 @@ mod broker;
 mod chaos;
 mod cluster;
 mod database;
+mod doctor;
 mod kill;
 mod log;
 mod node;

@@ -49,7 +49,10 @@ fn cluster(found: &mut Findings, facts: &ClusterFacts) {
     found.fine(format!("Kafka ({kind}), brokers that are up: {}", addresses.join(", ")));
     if facts.brokers.len() < BROKERS_MIN {
         found.in_production(
-            format!("{} brokers are up: what is accepted lies on too few machines", facts.brokers.len()),
+            format!(
+                "what is accepted lies on too few machines: brokers that are up: {}",
+                facts.brokers.len()
+            ),
             "run three brokers at least, with replication 3 and min.insync.replicas 2",
         );
     }
@@ -61,7 +64,7 @@ fn cluster(found: &mut Findings, facts: &ClusterFacts) {
 /// What follows from a topic's facts. Pure.
 pub(super) fn topic(found: &mut Findings, facts: &TopicFacts) {
     let TopicFacts { name, partitions, replication, .. } = facts;
-    found.fine(format!("topic {name}: {partitions} partitions, {replication} copies"));
+    found.fine(format!("topic {name}: {partitions} partitions, copies of each record: {replication}"));
     for finding in kafka::findings(facts) {
         let severity = match (finding.gravity, found.production) {
             (Gravity::Broken, _) | (Gravity::Weak, true) => Severity::Problem,

@@ -41,7 +41,7 @@ fn schema(found: &mut Findings, name: &str, pending: &[String]) {
     match pending.len() {
         0 => found.fine(format!("{name}: reached, with this release's schema")),
         count => found.warn(
-            format!("{name} lacks {count} migrations of this release"),
+            format!("{name}: migrations of this release that are missing: {count}"),
             "run `chatd migrate`, or let a server do it (database.migrate = \"auto\")",
         ),
     }

@@ -144,38 +144,66 @@ fn a_device_replaces_itself_and_a_ninth_the_oldest() {
     assert_eq!(hub.sockets(), 0);
 }
 
+/// Counts how often the session of a mailbox is woken.
+#[derive(Default)]
+struct Session(AtomicUsize);
+
+impl std::task::Wake for Session {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    /// Whether something is there; waits for it where not.
+    fn is_ready(self: &Arc<Self>, mailbox: &Mailbox) -> bool {
+        let waker = std::task::Waker::from(Arc::clone(self));
+        let arrived = std::pin::pin!(mailbox.arrived());
+        arrived.poll(&mut std::task::Context::from_waker(&waker)).is_ready()
+    }
+
+    fn wakes(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
 #[test]
 fn many_receipts_wait_for_company_and_are_hurried_after_all() {
-    struct Count(AtomicUsize);
-    impl std::task::Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    let (hub, woken) = (quiet(), Arc::new(Count(AtomicUsize::new(0))));
+    let (hub, session) = (quiet(), Arc::new(Session::default()));
     let receiver = hub.attach(user(2), None);
     let receipt =
         |seq| Receipt { conversation: conversation(), user: user(1), delivered: Seq(seq), read: Seq(0) };
-    let waker = std::task::Waker::from(Arc::clone(&woken));
-    let is_ready = |mailbox: &Mailbox| {
-        let arrived = std::pin::pin!(mailbox.arrived());
-        arrived.poll(&mut std::task::Context::from_waker(&waker)).is_ready()
-    };
-    let wakes = || woken.0.swap(0, Ordering::Relaxed);
     let mailbox = receiver.mailbox();
-    assert!(!is_ready(mailbox));
+    assert!(!session.is_ready(mailbox));
     hub.receipts(&[receipt(1)]);
-    assert_eq!((wakes(), is_ready(mailbox)), (1, true), "one is told at once");
+    assert_eq!((session.wakes(), session.is_ready(mailbox)), (1, true), "one is told at once");
     let many: Vec<_> = (2..=100).map(receipt).collect();
-    assert!(!is_ready(mailbox));
+    assert!(!session.is_ready(mailbox));
     hub.receipts(&many);
-    assert_eq!(wakes(), 0);
+    assert_eq!(session.wakes(), 0);
     hub.hurry();
-    assert_eq!((wakes(), is_ready(mailbox)), (1, true));
-    assert!(!is_ready(mailbox));
+    assert_eq!((session.wakes(), session.is_ready(mailbox)), (1, true));
+    assert!(!session.is_ready(mailbox));
     hub.receipts(&many);
-    assert!(is_ready(mailbox), "who wakes for something else finds them");
+    assert!(session.is_ready(mailbox), "who wakes for something else finds them");
     hub.hurry();
-    assert_eq!(wakes(), 0, "and is not woken again");
+    assert_eq!(session.wakes(), 0, "and is not woken again");
     assert_eq!(mailbox.take(usize::MAX).items.len(), 1 + 2 * 99);
+}
+
+#[test]
+fn on_a_busy_node_the_senders_copies_wait_for_company_and_nobody_elses_do() {
+    let (hub, sender, receiver) = (quiet(), Arc::new(Session::default()), Arc::new(Session::default()));
+    let (one, other) = (hub.attach(user(1), None), hub.attach(user(2), None));
+    let is_waiting = || !sender.is_ready(one.mailbox()) && !receiver.is_ready(other.mailbox());
+    assert!(is_waiting());
+    hub.receive(&publication(-1, vec![event(0)]));
+    assert_eq!((sender.wakes(), receiver.wakes()), (1, 1), "a quiet node");
+    assert!(sender.is_ready(one.mailbox()) && receiver.is_ready(other.mailbox()) && is_waiting());
+    hub.receive(&publication(0, (1..=60).map(event).collect()));
+    assert_eq!((sender.wakes(), receiver.wakes()), (0, 1), "a waker is used up by the first of many");
+    hub.hurry();
+    assert_eq!((sender.wakes(), receiver.wakes()), (1, 0));
+    assert_eq!(seqs(&one), (1..=61).collect::<Vec<_>>());
+    assert_eq!(seqs(&other), (1..=61).collect::<Vec<_>>());
 }
