@@ -16,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::frame::Frame;
+use super::guard::GuardLimits;
+use super::handover::Upgraded;
+use super::outbox::OutboxLimits;
 use super::protocol::{self, HelloLimits};
 use super::sends::Sends;
 use super::state::{Opening, State};
@@ -64,10 +67,12 @@ impl Session {
     pub async fn open(
         app: Arc<App>,
         visitor: Visitor,
-        mut wire: Wire,
+        upgraded: Upgraded,
+        guard: GuardLimits,
         drain: CancellationToken,
     ) -> Box<Self> {
         let Visitor { caller, acks_by_app, attachment } = visitor;
+        let mut wire = Wire::new(upgraded, guard, OutboxLimits::default());
         let opening = Opening {
             scope: CursorScope { incarnation: app.incarnation, user: caller.id() },
             pong_confirms: app.settings.pong_confirms && !acks_by_app,

@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use super::guard::GuardLimits;
 use super::handover::Upgraded;
 use super::handshake;
-use super::outbox::OutboxLimits;
 use super::relay::relayed;
 use super::session::{Session, Visitor};
 use super::wire::Wire;
@@ -76,8 +75,8 @@ async fn run(
     let Ok(upgraded) = taken.await else { return };
     metrics::gauge!("chatd_sockets").increment(1.0);
     let user = visitor.caller.id();
-    let wire = Wire::new(upgraded, guard, OutboxLimits::default());
-    let session = Session::open(Arc::clone(&app), visitor, wire, drain).await;
+    // What happens once is boxed: for the rest of its life a socket has no use for its room.
+    let session = Box::pin(Session::open(Arc::clone(&app), visitor, upgraded, guard, drain)).await;
     if let Err(error) = app.presence.joined(user).await {
         tracing::warn!(%error, "a socket could not be announced");
     }
@@ -87,7 +86,7 @@ async fn run(
     }
     metrics::gauge!("chatd_sockets").decrement(1.0);
     if let Some(wire) = rest {
-        wire.linger().await;
+        Box::pin(wire.linger()).await;
     }
 }
 

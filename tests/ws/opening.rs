@@ -124,7 +124,8 @@ async fn what_is_sent_with_the_handshake_is_answered_like_anything_else() {
     };
     tokio::time::timeout(PATIENCE, reading).await.expect("not all were answered");
     assert_eq!(told[0]["type"], "hello");
-    let accepted = told.iter().filter(|told| told["type"] == "accepted").map(|told| told["client_id"].clone());
+    let accepted =
+        told.iter().filter(|told| told["type"] == "accepted").map(|told| told["client_id"].clone());
     let expected = numbers.map(|number| json!(format!("early-{number}")));
     assert!(accepted.eq(expected), "each once, in order");
 }
