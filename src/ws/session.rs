@@ -43,8 +43,9 @@ pub struct Visitor {
 /// A session; boxed by who spawns it, since there are many.
 pub struct Session {
     app: Arc<App>,
-    /// Kept over all turns, as is `timer`: to wait anew each time would cost more than the rest.
-    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// A set of one, since a set polls only what was woken: the token has a lock that all sockets share.
+    drain: FuturesUnordered<WaitForCancellationFutureOwned>,
+    /// Kept over all turns: to wait anew each time would cost more than the rest.
     timer: Pin<Box<Sleep>>,
     state: State,
     wire: Wire,
@@ -102,7 +103,7 @@ impl Session {
             more_input: false,
             more_mail: false,
             app,
-            drain: Box::pin(drain.cancelled_owned()),
+            drain: FuturesUnordered::from_iter([drain.cancelled_owned()]),
             timer: Box::pin(sleep_until(Instant::now())),
             wire,
             caller,

@@ -45,7 +45,7 @@ impl Session {
     }
 
     fn pass(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), Close> {
-        if self.drain.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(Some(())) = self.drain.poll_next_unpin(cx) {
             return Err(Close::draining());
         }
         if self.timer.is_elapsed() {
