@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::backends::{self, Logged, Nodes, OpenError, Stored};
 use super::health::Health;
 use super::lock::{DataLock, LockError};
-use super::{App, Settings};
+use super::{App, Settings, moved};
 use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
 use crate::chat::batch::check;
 use crate::chat::directory::Directory;
@@ -70,6 +70,12 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     make_folder(&config.data)?;
     // What lies in the data folder is one process's own.
     let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
+    moved::refuse(config)?;
+    Ok(Built { lock, ..build_here(config, story).await? })
+}
+
+/// The same for who holds the data folder already.
+pub async fn build_here(config: &Config, story: Story) -> Result<Built, BuildError> {
     let tokens = Arc::new(verifier(config)?);
     let Stored { storage, follows, .. } = backends::storage(config, config.database.pool, true).await?;
     let Logged { log, source, notices } = backends::log(config, follows == Some(true)).await?;
@@ -110,7 +116,7 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         incarnation,
         settings,
     };
-    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock, notices })
+    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock: None, notices })
 }
 
 /// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and

@@ -6,6 +6,8 @@ pub mod consistent;
 pub mod doctor;
 pub mod health;
 pub mod lock;
+pub mod moved;
+pub mod moving;
 pub mod open;
 
 use std::sync::Arc;

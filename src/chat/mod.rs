@@ -11,6 +11,7 @@ pub mod receipts;
 pub mod recent;
 pub mod resume;
 pub mod send;
+pub mod transfer;
 pub mod verify;
 pub mod wire;
 

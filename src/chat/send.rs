@@ -174,7 +174,7 @@ fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
 
 async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {
     let recipient = match target {
-        Target::User(id) => app.directory.by_id(*id).await?,
+        Target::User(id) => app.directory.recipient(*id).await?,
         Target::External(id) => {
             let subject = Subject::External { issuer: caller.issuer.clone(), id: id.clone() };
             app.directory.by_subject(&subject).await?
@@ -182,7 +182,7 @@ async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<
         Target::Conversation(conversation) => {
             let member = authorize::member(caller.id(), *conversation)?;
             match conversation.peer_of(member.user()) {
-                Some(peer) => app.directory.by_id(peer).await?,
+                Some(peer) => app.directory.recipient(peer).await?,
                 None => return Err(Error::not_found()),
             }
         }

@@ -12,6 +12,7 @@ pub mod notifications;
 pub mod postgres;
 pub mod receipts;
 pub mod sqlite;
+pub mod transfer;
 pub mod users;
 
 pub use audit::{Audit, Disorder, Kept};

@@ -25,5 +25,6 @@ mod storage_postgres;
 mod storage_receipts;
 mod storage_support;
 mod storage_together;
+mod storage_transfer;
 mod storage_users;
 mod tickets;

@@ -15,7 +15,7 @@ use chatd::pipeline::LogIdentity;
 use chatd::pipeline::partitioner::partition_of;
 use chatd::storage::postgres::{PostgresSettings, PostgresStore};
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
-use chatd::storage::{Applied, Batch, Page, PartitionBatch, Storage};
+use chatd::storage::{Applied, Batch, Claim, Page, PartitionBatch, Storage};
 use uuid::Uuid;
 
 use crate::postgres_schema::Schema;
@@ -48,6 +48,13 @@ pub(crate) use on_each_storage;
 pub struct Store {
     ports: Arc<dyn Storage>,
     _place: Arc<dyn Send + Sync>,
+}
+
+impl Store {
+    /// Ports over a database that goes with its place.
+    pub fn new(ports: Arc<dyn Storage>, place: Arc<dyn Send + Sync>) -> Self {
+        Self { ports, _place: place }
+    }
 }
 
 impl Deref for Store {
@@ -128,7 +135,8 @@ pub struct Owner {
     pub next: Vec<Offset>,
     /// How long until what it applies is due.
     pub grace: Duration,
-    said: u32,
+    /// How many messages of its own it has said: the names of its retries.
+    pub said: u32,
 }
 
 impl Owner {
@@ -136,6 +144,11 @@ impl Owner {
         let log = store.attach_log(log_identity(partitions)).await.unwrap();
         let all: Vec<Partition> = (0..partitions).collect();
         let claims = store.claim(log, &all).await.unwrap();
+        Self::of(store, log, claims)
+    }
+
+    /// Of a log that was claimed already.
+    pub fn of(store: &Store, log: LogNumber, claims: Vec<Claim>) -> Self {
         Self {
             store: store.clone(),
             log,

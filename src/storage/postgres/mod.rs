@@ -28,6 +28,7 @@ mod connection;
 mod decide;
 mod error;
 mod events;
+mod import;
 mod insert;
 mod inspect;
 mod ledger;
@@ -45,6 +46,7 @@ mod users;
 use std::sync::Arc;
 
 pub use error::OpenError;
+pub use import::PostgresImport;
 pub use inspect::{Inspection, inspect, renew_incarnation};
 
 use super::StorageError;

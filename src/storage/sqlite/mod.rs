@@ -29,6 +29,7 @@ mod catchup;
 mod connection;
 mod error;
 mod events;
+mod export;
 mod ledger;
 mod notifications;
 mod open;
@@ -48,6 +49,7 @@ use tokio::sync::Mutex;
 
 pub use backup::{Followed, backup};
 pub use error::OpenError;
+pub use export::SqliteExport;
 pub use open::{migrate, pending};
 
 use super::StorageError;
