@@ -13,7 +13,6 @@ use super::handover::Upgraded;
 use super::handshake;
 use super::relay::relayed;
 use super::session::{Session, Visitor};
-use super::wire::Wire;
 use crate::app::App;
 use crate::app::health::Readiness;
 use crate::auth::AuthError;
