@@ -61,6 +61,8 @@ pub struct Session {
     more_input: bool,
     /// The mailbox may hold more than was looked at.
     more_mail: bool,
+    /// Events had to wait for room: the peer is not taken from before them.
+    events_first: bool,
 }
 
 impl Session {
@@ -102,6 +104,7 @@ impl Session {
             parts: Vec::new().into_iter(),
             more_input: false,
             more_mail: false,
+            events_first: false,
             app,
             drain: FuturesUnordered::from_iter([drain.cancelled_owned()]),
             timer: Box::pin(sleep_until(Instant::now())),

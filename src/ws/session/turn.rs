@@ -51,11 +51,15 @@ impl Session {
         if self.timer.is_elapsed() {
             self.step(Input::Tick, now)?;
         }
+        if self.events_first && self.is_writable() {
+            self.events_first = false;
+            self.take_events(now, cx)?;
+        }
         self.take_input(now, cx)?;
         self.take_settled(now, cx)?;
         self.take_judged(now, cx)?;
-        self.take_mail(now, cx)?;
-        self.take_resumed(now, cx)?;
+        self.take_events(now, cx)?;
+        self.events_first = self.is_held_back();
         if let Poll::Ready(Err(_)) = self.wire.poll_send(cx) {
             return Err(Close::normal());
         }
@@ -67,13 +71,19 @@ impl Session {
 
     /// Whether the writing has made room for what had to wait, or something was left for the next pass.
     fn goes_on(&self) -> bool {
-        let held_back = self.more_mail || self.parts.len() > 0;
-        (self.more_input && self.is_readable()) || (held_back && self.is_writable())
+        (self.more_input && self.is_readable()) || (self.is_held_back() && self.is_writable())
     }
 
-    /// Whether more of the peer can be taken.
+    /// Whether events wait for room.
+    fn is_held_back(&self) -> bool {
+        self.more_mail || self.parts.len() > 0
+    }
+
+    /// Whether more of the peer can be taken. Answers to a peer that never stops talking would leave no room for
+    /// events; so once these are held back, it is their turn.
     fn is_readable(&self) -> bool {
-        self.sends.len() < IN_FLIGHT_MAX
+        !self.events_first
+            && self.sends.len() < IN_FLIGHT_MAX
             && self.receipts.len() < RECEIPTS_MAX
             && self.renewal.is_none()
             && self.wire.outbox.queued_bytes() < 4 * MOVED_BYTES
@@ -128,6 +138,11 @@ impl Session {
             self.renewed(mark, renewed, now)?;
         }
         Ok(())
+    }
+
+    fn take_events(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), Close> {
+        self.take_mail(now, cx)?;
+        self.take_resumed(now, cx)
     }
 
     fn take_mail(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), Close> {
