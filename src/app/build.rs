@@ -16,6 +16,7 @@ use crate::chat::recent::Recent;
 use crate::config::{Config, ConfigError, Provision, secrets};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
+use crate::domain::history::Rules;
 use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::pipeline::LogError;
@@ -141,6 +142,7 @@ fn settings(config: &Config) -> Settings {
         node: format!("n-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]),
         provision: config.auth.provision == Provision::Create,
         grace: config.notify.grace,
+        rules: Rules { edit_within: Some(config.chat.edit_within).filter(|within| !within.is_zero()) },
         pong_confirms: config.delivery.pong_confirms,
         heartbeat: config.ws.heartbeat,
         stall: config.ws.stall_timeout,

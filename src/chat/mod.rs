@@ -4,6 +4,7 @@ pub mod apply;
 pub mod authorize;
 pub mod batch;
 pub mod caller;
+pub mod change;
 pub mod deliver;
 pub mod directory;
 pub mod history;

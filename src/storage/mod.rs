@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod catchup;
+mod columns;
 pub mod events;
 pub mod ledger;
 pub mod notifications;

@@ -182,6 +182,10 @@ tables! {
         reply_to: Option<Uuid>,
         at: i64,
         stored_at: i64,
+        target: Option<Uuid>,
+        digest: Option<Uuid>,
+        edited_at: Option<i64>,
+        deleted_at: Option<i64>,
     }
     /// Records that proved impossible.
     Rejections, RejectionRow: "rejections" by (id) {
@@ -195,6 +199,7 @@ tables! {
         sender_id: i64,
         code: String,
         stored_at: i64,
+        digest: Option<Uuid>,
     }
     /// Values of the log that are no records.
     DeadLetters, DeadLetterRow: "dead_letters" by (log_number, partition, log_offset) {

@@ -61,7 +61,9 @@ impl Archive {
 
     /// The nth message of a conversation as it will be read.
     pub fn row(number: i64, n: i64) -> Row {
-        let Record { id, body: RecordBody::Message(message), .. } = record_of(number, n);
+        let Record { id, body: RecordBody::Message(message), .. } = record_of(number, n) else {
+            unreachable!("messages only")
+        };
         Row { seq: Seq(n), id, content: message.content.as_str().to_owned() }
     }
 

@@ -16,6 +16,7 @@ mod postgres_schema;
 mod presence;
 mod redis_sentinel;
 mod storage_catchup;
+mod storage_changes;
 mod storage_events;
 mod storage_ledger;
 mod storage_load;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatd::chat::transfer::{Copied, TransferError, transfer};
-use chatd::domain::{Frontier, LogNumber, Seq, Subject};
+use chatd::domain::{Frontier, LogNumber, Outcome, Seq, Subject};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::postgres::PostgresImport;
 use chatd::storage::sqlite::{SqliteExport, SqliteSettings, SqliteStore};
@@ -22,7 +22,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::postgres_schema::Schema;
-use crate::storage_support::{Owner, Store, dm, history, message, postgres_on, seqs, user};
+use crate::storage_support::{
+    Owner, Store, delete, dm, edit, history, id_of, message, postgres_on, seqs, user,
+};
 
 const PARTITIONS: u32 = 6;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -63,6 +65,16 @@ impl Old {
         let said = owner.say(4, 5, "first").await;
         let reused = message(4, 5, said.client_id.as_str(), "second", 9);
         assert_eq!(owner.apply_records(vec![reused]).await.0.len(), 1);
+        // Messages that were edited and deleted, and an edit of nothing.
+        let ids = ["a", "b"].map(|client_id| id_of(3, 1, client_id));
+        let records = vec![
+            message(3, 1, "a", "as sent", 9),
+            message(3, 1, "b", "gone", 9),
+            edit(3, 1, "e1", ids[0], "as edited"),
+            delete(3, 1, "d", ids[1]),
+            edit(3, 1, "early", id_of(3, 1, "later"), "x"),
+        ];
+        assert_eq!(owner.apply_records(records).await.0.len(), 5);
         let mut dead = owner.batch(Vec::new());
         let mut partition = owner.empty(0);
         let letter = DeadLetter { offset: partition.next, reason: "?".into(), value: vec![0, 255, 1].into() };
@@ -193,6 +205,20 @@ async fn it_goes_on_with_the_same_log() {
     assert_eq!(new.provision(&external("ben"), None).await.unwrap().id.get(), (1 << 40) + 1);
     let reused = message(4, 5, history(&new, dm(4, 5)).await[0].client_id.as_str(), "third", 9);
     assert_eq!(owner.apply_records(vec![reused]).await.0.len(), 1, "rejections get ids of their own");
+    // What was sent, changed and rejected there is known here.
+    let a = id_of(3, 1, "a");
+    let retries = vec![
+        message(3, 1, "a", "as sent", 9),
+        edit(3, 1, "e1", a, "as edited"),
+        message(3, 1, "b", "gone", 9),
+    ];
+    assert_eq!(owner.apply_records(retries).await, (vec![], 3));
+    let later = message(3, 1, "later", "x", 9);
+    let early = edit(3, 1, "early", later.id, "x");
+    let (outcomes, _) = owner.apply_records(vec![later, early, edit(3, 1, "e2", a, "again")]).await;
+    let [Outcome::Stored(_), Outcome::Rejected(_), Outcome::Stored(_)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
     // A message to somebody who waits for an hour since the last mail is looked at in its own time.
     owner.grace = Duration::ZERO;
     let before = new.due_at(dm(1, 6)).await.unwrap().unwrap();

@@ -32,6 +32,7 @@ mod import;
 mod insert;
 mod inspect;
 mod ledger;
+mod messages;
 mod notifications;
 mod raise;
 mod receipts;

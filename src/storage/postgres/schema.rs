@@ -14,8 +14,10 @@ use super::statement::statement;
 use super::target::Target;
 
 /// Every migration with its version, oldest first.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql")),
+    ("00000000000002", include_str!("../../../migrations/postgres/00000000000002_changes/up.sql")),
+];
 /// How long one of several processes that start at once waits for another's migrations.
 const TURN_LIMIT: Duration = Duration::from_secs(120);
 /// PostgreSQL 13: `gen_random_uuid`, autovacuum of tables that only grow.

@@ -30,6 +30,7 @@ mod connection;
 mod error;
 mod events;
 mod export;
+mod insert;
 mod ledger;
 mod notifications;
 mod open;

@@ -52,9 +52,27 @@ fn maybe_uuid(id: Option<Id>) -> Result<Option<Uuid>, Fault> {
 
 type LogPartitionColumns = (i64, i64, i64, i64, i64, Option<Id>, Option<String>, bool);
 type UserColumns = (i64, Option<String>, Option<String>, String, Option<String>, bool, bool, i64);
-type EventColumns =
-    (i64, i64, i64, i64, i64, Id, String, String, i64, Option<String>, Option<String>, Option<Id>, i64, i64);
-type RejectionColumns = (i64, i64, i64, i64, String, Id, String, i64, String, i64);
+type EventColumns = (
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    Id,
+    String,
+    String,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<Id>,
+    i64,
+    i64,
+    Option<Id>,
+    Option<Id>,
+    Option<i64>,
+    Option<i64>,
+);
+type RejectionColumns = (i64, i64, i64, i64, String, Id, String, i64, String, i64, Option<Id>);
 type MailColumns = (i64, i64, i64, i64, i64, Id, String, Option<String>, i64, i64, i64, i64, Option<i64>);
 
 read_row!(deployment: (Id, i64, i64) => DeploymentRow {
@@ -77,11 +95,12 @@ read_row!(member: (i64, i64, i64, i64, i64, i64) => MemberRow {
 });
 read_row!(event: EventColumns => EventRow {
     conversation_key, seq, log_number, partition, log_offset, message_id (uuid), client_id, kind,
-    sender_id, content, data, reply_to (maybe_uuid), at, stored_at
+    sender_id, content, data, reply_to (maybe_uuid), at, stored_at, target (maybe_uuid), digest (maybe_uuid),
+    edited_at, deleted_at
 });
 read_row!(rejection: RejectionColumns => RejectionRow {
     id, log_number, partition, log_offset, conversation, message_id (uuid), client_id, sender_id, code,
-    stored_at
+    stored_at, digest (maybe_uuid)
 });
 read_row!(dead_letter: (i64, i64, i64, String, Vec<u8>, i64) => DeadLetterRow {
     log_number, partition, log_offset, reason, value, stored_at
@@ -127,13 +146,13 @@ statement!(
 statement!(
     fn select_events(a: i64, b: i64, limit: i64) -> EventColumns =
         "SELECT conversation_key, seq, log_number::bigint, partition::bigint, log_offset, message_id, client_id, kind,
-             sender_id, content, data, reply_to, at, stored_at
+             sender_id, content, data, reply_to, at, stored_at, target, digest, edited_at, deleted_at
          FROM events WHERE (conversation_key, seq) > (?, ?) ORDER BY conversation_key, seq LIMIT ?"
 );
 statement!(
     fn select_rejections(after: i64, limit: i64) -> RejectionColumns =
         "SELECT id, log_number::bigint, partition::bigint, log_offset, conversation, message_id, client_id, sender_id, code,
-             stored_at
+             stored_at, digest
          FROM rejections WHERE id > ? ORDER BY id LIMIT ?"
 );
 statement!(

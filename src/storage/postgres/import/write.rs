@@ -146,6 +146,10 @@ async fn events(conn: &AsyncPgConnection, rows: &[EventRow]) -> Written {
         column!(rows.reply_to as maybe_id),
         column!(rows.at),
         column!(rows.stored_at),
+        column!(rows.target as maybe_id),
+        column!(rows.digest as maybe_id),
+        column!(rows.edited_at),
+        column!(rows.deleted_at),
     )
     .await
 }
@@ -163,6 +167,7 @@ async fn rejections(conn: &AsyncPgConnection, rows: &[RejectionRow]) -> Written 
         column!(rows.sender_id),
         column!(rows.code as String::as_str),
         column!(rows.stored_at),
+        column!(rows.digest as maybe_id),
     )
     .await
 }
@@ -288,9 +293,13 @@ statement!(
         replies: &'a [Option<Id>],
         ats: &'a [i64],
         stored: &'a [i64],
+        targets: &'a [Option<Id>],
+        digests: &'a [Option<Id>],
+        edited: &'a [Option<i64>],
+        deleted: &'a [Option<i64>],
     ) = "INSERT INTO events (conversation_key, seq, log_number, partition, log_offset, message_id, client_id, kind,
-             sender_id, content, data, reply_to, at, stored_at)
-         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             sender_id, content, data, reply_to, at, stored_at, target, digest, edited_at, deleted_at)
+         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 
 statement!(
@@ -305,9 +314,10 @@ statement!(
         senders: &'a [i64],
         codes: &'a [&'a str],
         stored: &'a [i64],
+        digests: &'a [Option<Id>],
     ) = "INSERT INTO rejections (id, log_number, partition, log_offset, conversation, message_id, client_id,
-             sender_id, code, stored_at)
-         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             sender_id, code, stored_at, digest)
+         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 
 statement!(
