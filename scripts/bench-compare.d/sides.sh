@@ -65,6 +65,7 @@ node_prepare() {
 
 node_serve() {
   node_env
+  : > "$work/serve.log"
   (cd "$node_home" && exec env -i "${node_environment[@]}" node server.js) > "$work/serve.log" 2>&1 &
   serve_pid=$!
   await "$serve_pid" "$work/serve.log" ' pid '
@@ -72,6 +73,7 @@ node_serve() {
 }
 
 node_consume() {
+  : > "$work/consume.log"
   (cd "$node_home" && exec env -i "${node_environment[@]}" node consumer.js) > "$work/consume.log" 2>&1 &
   consume_pid=$!
 }
@@ -86,6 +88,8 @@ chatd_prepare() {
 # chatd_role NAME: in an empty folder, so that no chatd.toml and no .env is read.
 chatd_role() {
   mkdir -p "$work/data/$1"
+  # Now, not when the process begins: what one before it said must not be taken for its own.
+  : > "$work/$1.log"
   (
     cd "$work/data/$1" || exit
     exec env -i PATH="$PATH" HOST=127.0.0.1 PORT=0 RUST_LOG=warn JWT_SECRET="$JWT_SECRET" \
