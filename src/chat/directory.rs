@@ -7,7 +7,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use crate::domain::{Subject, User, UserId};
+use crate::domain::{NameKey, ProfileChange, Subject, User, UserId};
 use crate::storage::{StorageError, Users};
 
 /// How long an answer is taken as fresh: an operator's change is seen after this. At 5 s a third of all statements
@@ -50,8 +50,9 @@ impl Directory {
         {
             return Ok(Some(Arc::clone(&known.user)));
         }
+        let began = Instant::now();
         match (self.users.user(subject).await, known) {
-            (Ok(Some(user)), _) => Ok(Some(self.remember(subject, user))),
+            (Ok(Some(user)), _) => Ok(Some(self.remember(subject, user, began))),
             (Ok(None), _) => {
                 self.known.invalidate(subject);
                 Ok(None)
@@ -63,13 +64,38 @@ impl Directory {
 
     /// Makes the user of a subject where absent, and fills an empty name.
     pub async fn provision(&self, subject: &Subject, name: Option<&str>) -> Result<Arc<User>, StorageError> {
+        let began = Instant::now();
         let user = self.users.provision(subject, name).await?;
-        Ok(self.remember(subject, user))
+        Ok(self.remember(subject, user, began))
     }
 
-    fn remember(&self, subject: &Subject, user: User) -> Arc<User> {
-        let user = Arc::new(user);
-        self.known.insert(subject.clone(), Known { user: Arc::clone(&user), read_at: Instant::now() });
-        user
+    /// Changes what a user says of themselves; `None` where there is no such user. Whoever asks this node for
+    /// them then, by number or by `subject`, sees it.
+    pub async fn change(
+        &self,
+        subject: &Subject,
+        id: UserId,
+        change: &ProfileChange,
+    ) -> Result<Option<Arc<User>>, StorageError> {
+        let Some(user) = self.users.change(id, change).await? else { return Ok(None) };
+        let changed = Instant::now();
+        self.remember(&Subject::Id(id), user.clone(), changed);
+        Ok(Some(self.remember(subject, user, changed)))
+    }
+
+    /// The users whose names begin so, by name, at most `limit`; never from the cache.
+    pub async fn named(&self, beginning: &NameKey, limit: u32) -> Result<Vec<User>, StorageError> {
+        self.users.named(beginning, limit).await
+    }
+
+    /// Keeps an answer to what was asked at a moment, unless a later one is known: a read that was under way
+    /// while somebody changed their name must not bring the old one back.
+    fn remember(&self, subject: &Subject, user: User, asked_at: Instant) -> Arc<User> {
+        let new = Known { user: Arc::new(user), read_at: asked_at };
+        let kept = self.known.entry_by_ref(subject).and_upsert_with(|known| match known {
+            Some(known) if known.value().read_at > asked_at => known.into_value(),
+            Some(_) | None => new,
+        });
+        kept.into_value().user
     }
 }

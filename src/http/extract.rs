@@ -15,6 +15,7 @@ use crate::auth::credential::bearer;
 use crate::auth::{AuthError, Claims};
 use crate::chat::Caller;
 use crate::chat::caller::identify;
+use crate::chat::wire::UserRef;
 use crate::domain::{ConversationId, Error, ErrorCode};
 
 /// Whoever calls with `Authorization: Bearer`; no other way counts for REST.
@@ -143,6 +144,19 @@ impl FromRequest for InPath {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let text = request.match_info().get("id").unwrap_or_default();
         ready(text.parse().map(Self).map_err(|error| crate::chat::wire::bad_conversation(&error)))
+    }
+}
+
+/// The user that a path names as `{user}`: a number, or `{"external_id":"…"}`, percent-encoded.
+pub struct UserInPath(pub UserRef);
+
+impl FromRequest for UserInPath {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("user").unwrap_or_default();
+        ready(UserRef::parse(text, "user").map(Self))
     }
 }
 

@@ -18,6 +18,7 @@ mod redis_sentinel;
 mod storage_catchup;
 mod storage_events;
 mod storage_ledger;
+mod storage_lists;
 mod storage_load;
 mod storage_mails;
 mod storage_notifications;

@@ -65,7 +65,7 @@ pub struct MessageRow<'a> {
 }
 
 impl<'a> MessageRow<'a> {
-    fn new(event: &'a Event, viewer: UserId) -> Self {
+    pub(super) fn new(event: &'a Event, viewer: UserId) -> Self {
         Self { frame: MessageFrame::new(event, viewer), edited_at: None, deleted_at: None }
     }
 }
@@ -187,7 +187,7 @@ impl FromJson for Read {
 /// Say how far the caller has read.
 #[utoipa::path(
     post, path = "/v1/conversations/{id}/read", tag = "Conversations", operation_id = "mark_read",
-    description = "Cumulative, and implies received, gaps included.",
+    description = "Cumulative, and implies received, gaps included. Answered once it is stored.",
     params(("id" = String, Path, description = "The conversation", example = "dm-1-2")),
     request_body = Read,
     responses(
@@ -203,7 +203,6 @@ pub async fn read(
     app: Data<App>,
 ) -> Result<HttpResponse, Error> {
     let member = authorize::member(authenticated.caller.id(), conversation)?;
-    // No seq is known here to exist: storage is asked.
-    receipts::read(&app, member, seq, Seq(0)).await?;
+    receipts::read_now(&app, member, seq).await?;
     Ok(HttpResponse::NoContent().finish())
 }
