@@ -26,5 +26,6 @@ mod storage_postgres;
 mod storage_receipts;
 mod storage_support;
 mod storage_together;
+mod storage_upgrade;
 mod storage_users;
 mod tickets;

@@ -95,21 +95,24 @@ macro_rules! listed_columns {
     };
 }
 
-/// The places of a user after one, before it is known in which order.
+/// The places of a user after one, before it is known in which order. What is asked for comes as single values, so
+/// that SQLite takes the places in the order of their key.
 macro_rules! places {
     () => {
-        "own CROSS JOIN listings AS l ON l.user_id = own.user_id AND l.listed_at <= own.at
-         CROSS JOIN conversations AS c
+        "listings AS l CROSS JOIN conversations AS c
              ON c.conversation_key = l.conversation_key AND c.listed_at = l.listed_at
-             AND (c.last_at, c.conversation_key) < (own.at, own.before)"
+         WHERE l.user_id = (SELECT user_id FROM own) AND l.listed_at <= (SELECT at FROM own)
+             AND (c.last_at, c.conversation_key) < (SELECT at, before FROM own)"
     };
 }
 
 // `near` are as many as wanted by their place in the list, each of which may lie a minute behind; so none of those
 // wanted is placed a minute before the last of them.
 //
-// Plan: SEARCH l USING PRIMARY KEY (user_id=? AND listed_at<?), backwards, twice; conversations by key; the events
-// of each after its `read`, and its members, by their keys. A sort of the page only.
+// Plan: SEARCH l USING PRIMARY KEY (user_id=? AND listed_at<?), backwards, and (user_id=? AND listed_at>? AND
+// listed_at<?); conversations by key; the events of each after its `read`, and its members, by their keys. A sort of
+// the page only. With 10,000 and with 100,000 conversations 0.3 ms for 20 and 1.1 ms for 100, at any depth; each
+// conversation that is active in the same minute as the last of the page adds 0.3 µs.
 statement!(
     fn select_page(
         user: i64,
@@ -128,7 +131,7 @@ statement!(
              ORDER BY l.listed_at DESC LIMIT (SELECT wanted FROM own)
          ), page AS MATERIALIZED (
              SELECT c.conversation_key, c.id, c.last_seq, c.last_at FROM ", places!(), "
-             WHERE l.listed_at > coalesce((SELECT min(last_at) FROM near), 0) - own.within_ms
+             AND l.listed_at > (SELECT coalesce(min(near.last_at), 0) - own.within_ms FROM own LEFT JOIN near)
              ORDER BY c.last_at DESC, c.conversation_key DESC LIMIT (SELECT wanted FROM own)
          )
          SELECT ", listed_columns!(), "
