@@ -3,7 +3,7 @@
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::{BytesMut, Data};
+use actix_web::web::{BytesMut, Data, Path};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
@@ -155,8 +155,9 @@ impl FromRequest for UserInPath {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("user").unwrap_or_default();
-        ready(UserRef::parse(text, "user").map(Self))
+        // Unlike the router, this decodes `/` and `%` too.
+        let text = Path::<String>::extract(request).into_inner().map(Path::into_inner);
+        ready(UserRef::parse(&text.unwrap_or_default(), "user").map(Self))
     }
 }
 
