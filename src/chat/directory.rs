@@ -99,3 +99,83 @@ impl Directory {
         kept.into_value().user
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tokio::sync::{Mutex, Notify};
+
+    use super::*;
+    use crate::storage::{NewUser, Saved};
+
+    /// One user, whose name is read at once and told when the test says so.
+    #[derive(Default)]
+    struct Slow {
+        name: Mutex<String>,
+        was_read: Notify,
+        may_answer: Notify,
+    }
+
+    fn somebody(name: String) -> User {
+        let id = UserId::new(1).unwrap();
+        User { id, external_id: None, name, email: None, disabled: false, time_zone: None, language: None }
+    }
+
+    fn refused<T>() -> Result<T, StorageError> {
+        Err(StorageError::Unavailable("not here".into()))
+    }
+
+    #[async_trait]
+    impl Users for Slow {
+        async fn user(&self, _: &Subject) -> Result<Option<User>, StorageError> {
+            let name = self.name.lock().await.clone();
+            self.was_read.notify_one();
+            self.may_answer.notified().await;
+            Ok(Some(somebody(name)))
+        }
+
+        async fn change(&self, _: UserId, change: &ProfileChange) -> Result<Option<User>, StorageError> {
+            let mut name = self.name.lock().await;
+            name.clone_from(change.name.as_ref().unwrap());
+            Ok(Some(somebody(name.clone())))
+        }
+
+        async fn provision(&self, _: &Subject, _: Option<&str>) -> Result<User, StorageError> {
+            refused()
+        }
+
+        async fn save(&self, _: &[NewUser]) -> Result<Vec<Saved>, StorageError> {
+            refused()
+        }
+
+        async fn add_missing(&self, _: &[NewUser]) -> Result<(), StorageError> {
+            refused()
+        }
+
+        async fn named(&self, _: &NameKey, _: u32) -> Result<Vec<User>, StorageError> {
+            refused()
+        }
+
+        async fn list(&self, _: i64, _: u32) -> Result<Vec<User>, StorageError> {
+            refused()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_was_under_way_brings_no_old_name_back() {
+        let users = Arc::new(Slow::default());
+        let directory = Arc::new(Directory::new(Arc::clone(&users) as Arc<dyn Users>));
+        let (reader, id) = (Arc::clone(&directory), UserId::new(1).unwrap());
+        let reading = tokio::spawn(async move { reader.by_id(id).await.unwrap().unwrap() });
+        users.was_read.notified().await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let external = Subject::External { issuer: String::new(), id: "ana".into() };
+        let change = ProfileChange { name: Some("Anna".into()), ..ProfileChange::default() };
+        directory.change(&external, id, &change).await.unwrap();
+        users.may_answer.notify_one();
+        assert_eq!(reading.await.unwrap().name, "Anna", "even for who had asked before");
+        for subject in [Subject::Id(id), external] {
+            assert_eq!(directory.by_subject(&subject).await.unwrap().unwrap().name, "Anna");
+        }
+    }
+}

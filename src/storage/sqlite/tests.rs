@@ -106,7 +106,7 @@ async fn an_older_schema_is_migrated_or_refused_as_asked() {
     assert_eq!(pending(&path).unwrap(), all);
     assert!(!path.exists(), "asking makes no file");
     let refused = SqliteStore::open(check.clone()).await.err();
-    assert!(matches!(refused, Some(OpenError::Pending { count: 2, .. })));
+    assert!(matches!(refused, Some(OpenError::Pending { count, .. }) if count == all.len()));
     assert_eq!(migrate(&path).unwrap(), all);
     assert_eq!(migrate(&path).unwrap(), [""; 0]);
     assert_eq!(pending(&path).unwrap(), [""; 0]);
