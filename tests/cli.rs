@@ -1,6 +1,8 @@
 //! The executable as operators meet it: what it prints, where, and how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
+#[path = "cli/moving.rs"]
+mod moving;
 #[path = "support/mod.rs"]
 mod support;
 

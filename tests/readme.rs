@@ -127,7 +127,11 @@ fn script(block: &Block, makefile: &str) -> String {
                 assert!(exists, "{}: there is no {script}", block.place);
             }
             // These run for long, or on services that are not here.
-            ["chatd", command @ ("all" | "bench" | "serve" | "consume" | "doctor" | "migrate"), ..] => {
+            [
+                "chatd",
+                command @ ("all" | "bench" | "serve" | "consume" | "doctor" | "migrate" | "move"),
+                ..,
+            ] => {
                 script.push_str(&format!("chatd {command} --help > /dev/null\n"));
             }
             _ => script.push_str(&format!("{line}\n")),

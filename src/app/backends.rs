@@ -52,6 +52,17 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// What was here lives elsewhere by now.
+    #[error(
+        "the history of this folder was {what}: start chatd with DATABASE_URL set to that database. To go back \
+         to what it was at that moment, remove {path}; whatever came in since is not here"
+    )]
+    Moved {
+        /// Where to and when.
+        what: String,
+        /// The mark.
+        path: PathBuf,
+    },
     /// The database follows a log that is not there; none is begun in its place.
     #[error(
         "the message log {path} is missing, and the database beside it goes on from it: restore both from \

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::backends::{self, Logged, Nodes, OpenError, Stored};
 use super::health::Health;
 use super::lock::{DataLock, LockError};
-use super::{App, Settings};
+use super::{App, Settings, moved};
 use crate::auth::jwt::{JwtSettings, JwtVerifier, KeyError};
 use crate::chat::batch::check;
 use crate::chat::directory::Directory;
@@ -16,6 +16,7 @@ use crate::chat::recent::Recent;
 use crate::config::{Config, ConfigError, Provision, secrets};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
+use crate::domain::history::Rules;
 use crate::domain::{Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::pipeline::LogError;
@@ -70,6 +71,12 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
     make_folder(&config.data)?;
     // What lies in the data folder is one process's own.
     let lock = config.keeps_data().then(|| DataLock::take(&config.data)).transpose()?;
+    moved::refuse(config)?;
+    Ok(Built { lock, ..build_here(config, story).await? })
+}
+
+/// The same for who holds the data folder already.
+pub async fn build_here(config: &Config, story: Story) -> Result<Built, BuildError> {
     let tokens = Arc::new(verifier(config)?);
     let Stored { storage, follows, .. } = backends::storage(config, config.database.pool, true).await?;
     let Logged { log, source, notices } = backends::log(config, follows == Some(true)).await?;
@@ -110,7 +117,7 @@ pub async fn build(config: &Config, story: Story) -> Result<Built, BuildError> {
         incarnation,
         settings,
     };
-    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock, notices })
+    Ok(Built { app: Arc::new(app), channel: backends::channel(config)?, lock: None, notices })
 }
 
 /// What the hub tells of each event: the seq of a message that this node accepted, a line of the story, and
@@ -135,6 +142,7 @@ fn settings(config: &Config) -> Settings {
         node: format!("n-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]),
         provision: config.auth.provision == Provision::Create,
         grace: config.notify.grace,
+        rules: Rules { edit_within: Some(config.chat.edit_within).filter(|within| !within.is_zero()) },
         pong_confirms: config.delivery.pong_confirms,
         heartbeat: config.ws.heartbeat,
         stall: config.ws.stall_timeout,

@@ -6,6 +6,8 @@ pub mod consistent;
 pub mod doctor;
 pub mod health;
 pub mod lock;
+pub mod moved;
+pub mod moving;
 pub mod open;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
 use crate::delivery::{Fanout, Hub, Link};
 use crate::domain::LogNumber;
+use crate::domain::history::Rules;
 use crate::pipeline::{EventLog, EventSource};
 use crate::presence::Presence;
 use crate::storage::Storage;
@@ -72,6 +75,8 @@ pub struct Settings {
     pub provision: bool,
     /// How long an unconfirmed message waits before it is notified.
     pub grace: Duration,
+    /// By what records are judged.
+    pub rules: Rules,
     /// Whether an answered ping confirms what was written before it.
     pub pong_confirms: bool,
     /// The time between two heartbeats of a socket.

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use super::backends::{self, Logged, OpenError, Stored};
 use super::consistent::{Inconsistent, check};
 use super::lock::DataLock;
+use super::moved;
 use crate::config::{Config, LogBackend, StorageBackend};
+use crate::domain::Secret;
 use crate::pipeline::EventSource;
 use crate::pipeline::embedded::{self, BackupError};
-use crate::storage::sqlite::{self, OpenError as SqliteError};
-use crate::storage::{Audited, Storage, postgres};
+use crate::storage::postgres::{self, PostgresImport};
+use crate::storage::sqlite::{self, OpenError as SqliteError, SqliteExport};
+use crate::storage::transfer::{Export, Import};
+use crate::storage::{Audited, Storage};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,7 @@ pub enum CopyError {
 /// # Errors
 /// It cannot be reached or used.
 pub async fn storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
+    moved::refuse(config)?;
     // A command reads one thing at a time.
     Ok(backends::storage(config, 1, false).await?.storage)
 }
@@ -54,7 +59,7 @@ pub async fn storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
 /// There is none, or it cannot be reached or used.
 pub async fn existing_storage(config: &Config) -> Result<Arc<dyn Storage>, OpenError> {
     present(config)?;
-    storage(config).await
+    Ok(backends::storage(config, 1, false).await?.storage)
 }
 
 /// The books: storage and the log that it follows, for those who audit or mend them.
@@ -82,6 +87,56 @@ pub async fn books(config: &Config) -> Result<Books, OpenError> {
     let Stored { audited, .. } = backends::storage(config, 1, false).await?;
     let Logged { source, .. } = backends::log(config, true).await?;
     Ok(Books { storage: audited, source, lock })
+}
+
+/// The file of embedded storage.
+///
+/// # Errors
+/// It is not there.
+pub fn embedded_storage(config: &Config) -> Result<PathBuf, OpenError> {
+    match &config.database.backend {
+        StorageBackend::Sqlite { path } if path.exists() => Ok(path.clone()),
+        StorageBackend::Sqlite { path } => Err(OpenError::Absent { path: path.clone() }),
+        StorageBackend::Postgres { .. } => Err(OpenError::Absent { path: config.data.clone() }),
+    }
+}
+
+/// Opens embedded storage to be read whole; nobody writes to it meanwhile.
+///
+/// # Errors
+/// It cannot be read, or somebody is writing.
+pub async fn export(path: &Path) -> Result<Box<dyn Export>, OpenError> {
+    Ok(Box::new(SqliteExport::open(path).await?))
+}
+
+/// Why a history cannot go to a database.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// What `--to` says.
+    #[error("--to: {0}")]
+    Url(String),
+    /// The database.
+    #[error(transparent)]
+    Open(OpenError),
+}
+
+impl From<postgres::OpenError> for TargetError {
+    fn from(error: postgres::OpenError) -> Self {
+        match error {
+            postgres::OpenError::Url(what) => Self::Url(what),
+            error => Self::Open(error.into()),
+        }
+    }
+}
+
+/// Opens a PostgreSQL that is to take a history over, with what the settings say of databases; and its name.
+///
+/// # Errors
+/// It cannot be reached or used.
+pub async fn import(config: &Config, url: &Secret<String>) -> Result<(Box<dyn Import>, String), TargetError> {
+    let import = PostgresImport::open(backends::postgres_settings(config, url, 1)).await?;
+    let name = import.name.clone();
+    Ok((Box::new(import), name))
 }
 
 /// Where storage is, as people are told; holds no secret.

@@ -250,7 +250,8 @@ impl Owner {
                 continue;
             }
             let nexts: Vec<_> = partitions.iter().map(|b| (b.partition, b.next, b.last_digest)).collect();
-            match app.storage.apply(Batch { log: self.log, partitions, grace: app.settings.grace }).await {
+            let (grace, rules) = (app.settings.grace, app.settings.rules);
+            match app.storage.apply(Batch { log: self.log, partitions, grace, rules }).await {
                 Ok(applied) => self.publish(app, &nexts, applied, &mut done).await,
                 Err(StorageError::Refused(reason)) => match bisect(works, &reason) {
                     // The later half waits below the earlier one: order within a partition stays.

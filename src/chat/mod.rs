@@ -4,6 +4,7 @@ pub mod apply;
 pub mod authorize;
 pub mod batch;
 pub mod caller;
+pub mod change;
 pub mod conversations;
 pub mod deliver;
 pub mod directory;
@@ -13,6 +14,7 @@ pub mod receipts;
 pub mod recent;
 pub mod resume;
 pub mod send;
+pub mod transfer;
 pub mod verify;
 pub mod wire;
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{Event, MessageBody, MessageId, RecordBody, Seq, Timestamp};
+use crate::domain::{
+    Content, Data, Event, EventBody, Message, MessageBody, MessageId, RecordBody, Seq, Timestamp,
+};
 
 /// Records of one generation; two are kept, about 100 bytes a record.
 const GENERATION: usize = 50_000;
@@ -26,7 +28,8 @@ enum Fate {
     Accepted,
     /// In history.
     Stored(Seq),
-    /// A record of this id was rejected, so another one stands that is not known here.
+    /// What stands under this id is not known here: a record of it was rejected, or the words that it was stored with
+    /// could not be told.
     Contested,
 }
 
@@ -109,8 +112,13 @@ impl Recent {
     /// remembered.
     pub fn stored(&self, event: &Event) {
         if let Some(known) = self.lock().get(event.id) {
-            let (at, fingerprint) = (known.at, self.fingerprint(&event.body));
-            *known = Remembered { at, fingerprint, fate: Fate::Stored(event.seq) };
+            let (fingerprint, is_as_it_came) = self.read(&event.body);
+            if is_as_it_came || fingerprint == Some(known.fingerprint) {
+                known.fingerprint = fingerprint.unwrap_or(known.fingerprint);
+                known.fate = Fate::Stored(event.seq);
+            } else {
+                known.fate = Fate::Contested;
+            }
         }
     }
 
@@ -126,8 +134,40 @@ impl Recent {
 
     /// A number that tells two bodies apart.
     pub fn fingerprint(&self, body: &RecordBody) -> u64 {
-        let RecordBody::Message(MessageBody { content, data, reply_to }) = body;
-        self.hasher.hash_one((content, data.as_ref().map(|data| data.as_str()), reply_to))
+        match body {
+            RecordBody::Message(MessageBody { content, data, reply_to }) => {
+                self.of_message(content, data.as_ref(), *reply_to)
+            }
+            RecordBody::Edit { target, content } => self.of_edit(*target, content),
+            RecordBody::Delete { target } => self.of_deletion(*target),
+        }
+    }
+
+    /// The number of what an event says, and whether that is sure to be what its record asked for. One that was read
+    /// later than it happened may have other words by now: a message says so, an edit does not.
+    fn read(&self, body: &EventBody) -> (Option<u64>, bool) {
+        match body {
+            EventBody::Message(Message { content: Some(content), data, reply_to, edited_at, .. }) => {
+                (Some(self.of_message(content, data.as_ref(), *reply_to)), edited_at.is_none())
+            }
+            EventBody::Edited { target, content: Some(content) } => {
+                (Some(self.of_edit(*target, content)), false)
+            }
+            EventBody::Message(_) | EventBody::Edited { .. } => (None, false),
+            EventBody::Deleted { target } => (Some(self.of_deletion(*target)), true),
+        }
+    }
+
+    fn of_message(&self, content: &Content, data: Option<&Data>, reply_to: Option<MessageId>) -> u64 {
+        self.hasher.hash_one((content, data.map(|data| data.as_str()), reply_to))
+    }
+
+    fn of_edit(&self, target: MessageId, content: &Content) -> u64 {
+        self.hasher.hash_one(("edit", target, content))
+    }
+
+    fn of_deletion(&self, target: MessageId) -> u64 {
+        self.hasher.hash_one(("delete", target))
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
@@ -139,7 +179,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ClientId, Content, ConversationId, LogNumber, Position, UserId};
+    use crate::domain::{ClientId, ConversationId, LogNumber, Position, UserId};
 
     fn conversation() -> ConversationId {
         let user = |id| UserId::new(id).unwrap();
@@ -167,7 +207,7 @@ mod tests {
             client_id: client_id(n),
             from: UserId::new(1).unwrap(),
             at: Timestamp(9),
-            body: body(text),
+            body: body(text).into(),
         }
     }
 
@@ -238,6 +278,35 @@ mod tests {
         recent.rejected(id(1));
         assert_eq!(retry(&recent, 1, "a"), (Timestamp(5), Some(Seq(7))), "what stands is known");
         assert_eq!(recent.recall(id(1), &body("b")), Recall::Reused);
+    }
+
+    #[test]
+    fn what_was_changed_before_it_was_heard_of_goes_through_the_log_again() {
+        let recent = Recent::default();
+        let target = id(7);
+        let edit = RecordBody::Edit { target, content: Content::new("a").unwrap() };
+        let delete = RecordBody::Delete { target };
+        let mut changed = event(1, "b", 7);
+        let EventBody::Message(message) = &mut changed.body else { unreachable!() };
+        message.edited_at = Some(Timestamp(10));
+        let stored = |n: usize, body: &RecordBody| Event { body: body.clone().into(), ..event(n, "x", 7) };
+        let other = RecordBody::Edit { target, content: Content::new("b").unwrap() };
+        let known = [(1, body("a"), changed), (2, edit.clone(), stored(2, &other))];
+        for (n, body, event) in &known {
+            recent.sent(id(*n), recent.fingerprint(body), Timestamp(5));
+            recent.accepted(id(*n), recent.fingerprint(body), Timestamp(5));
+            assert_eq!(recent.recall(id(*n), body), Recall::Retry { at: Timestamp(5), seq: None });
+            recent.stored(event);
+            assert_eq!(recent.recall(id(*n), body), Recall::Unknown, "{n}");
+        }
+        recent.accepted(id(4), recent.fingerprint(&edit), Timestamp(5));
+        recent.stored(&stored(4, &edit));
+        assert_eq!(recent.recall(id(4), &edit), Recall::Retry { at: Timestamp(5), seq: Some(Seq(7)) });
+        assert_eq!(recent.recall(id(4), &other), Recall::Reused, "it has the words that it came with");
+        recent.accepted(id(3), recent.fingerprint(&delete), Timestamp(5));
+        recent.stored(&stored(3, &delete));
+        assert_eq!(recent.recall(id(3), &delete), Recall::Retry { at: Timestamp(5), seq: Some(Seq(7)) });
+        assert_eq!(recent.recall(id(3), &edit), Recall::Reused, "a deletion has no words that could change");
     }
 
     #[test]

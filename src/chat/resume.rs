@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::domain::{
     ConversationId, ConversationKey, CursorScope, Error, Event, Frontier, Rejection, Seq, UserId,
 };
-use crate::storage::{Missed, Page, Receipt, Since};
+use crate::storage::{Missed, Receipt, Since};
 use std::collections::VecDeque;
 
 /// Rejections repeated at most, the newest.
@@ -199,7 +199,7 @@ impl Resume {
         let mut next = first;
         if first <= to {
             let limit = u32::try_from(to.0 - first.0 + 1).unwrap_or(EVENTS_STEP).min(EVENTS_STEP);
-            let page = app.storage.page(conversation, Page::After(Seq(first.0 - 1)), limit).await?;
+            let page = app.storage.events(conversation, Seq(first.0 - 1), limit).await?;
             let events: Vec<Event> = page.rows.into_iter().filter(|event| event.seq <= to).collect();
             next = events.last().map_or(to.next(), |event| event.seq.next());
             self.budget -= i64::try_from(events.len()).unwrap_or(0);

@@ -1,19 +1,20 @@
-//! Accepting a message: checked, given its id, and durable in the log before anybody is told so. No row is
-//! written here; `apply` does that.
+//! Accepting a message, or a change of one: checked, given its id, and durable in the log before anybody is told so. No
+//! row is written here; `apply` does that.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::change::{self, Change};
 use super::{Caller, authorize};
 use crate::app::App;
 use crate::app::health::LOG;
 use crate::chat::recent::Recall;
 use crate::domain::Subject;
 use crate::domain::{
-    ClientId, ConversationId, Error, ErrorCode, MessageBody, MessageId, Offset, Record, RecordBody, Seq,
-    Timestamp, UserId,
+    ClientId, Content, ConversationId, Data, Error, ErrorCode, MessageBody, MessageId, Offset, Record,
+    RecordBody, Seq, Timestamp, UserId,
 };
 use crate::pipeline::partitioner::partition_of;
 use crate::pipeline::{Entry, Generation, LogError, record};
@@ -40,12 +41,31 @@ pub struct Send {
     pub body: MessageBody,
 }
 
-/// The answer to an accepted message.
+/// Something that becomes a record of the log.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A message.
+    Send(Send),
+    /// An edit or a deletion.
+    Change(Change),
+}
+
+impl Command {
+    /// The caller's own id of it, where it has one.
+    pub fn client_id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Send(send) => send.client_id.as_ref(),
+            Self::Change(change) => change.client_id.as_ref(),
+        }
+    }
+}
+
+/// The answer to an accepted message or change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// The sender's own id.
     pub client_id: ClientId,
-    /// The message's id.
+    /// The record's id: the message's, or that of the change.
     pub id: MessageId,
     /// The conversation.
     pub conversation: ConversationId,
@@ -55,7 +75,7 @@ pub struct Accepted {
     pub seq: Option<Seq>,
 }
 
-/// A message that passed every check.
+/// A message or a change that passed every check.
 pub enum Prepared {
     /// To be appended.
     New {
@@ -72,15 +92,26 @@ pub enum Prepared {
     Retry(Accepted),
 }
 
-/// Checks a message and gives it its id. Reads at most one user, mostly from the cache.
-pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared, Error> {
+/// Checks a command and gives it its id. For a message it reads at most one user, mostly from the cache; for a change
+/// the message, from storage.
+pub async fn prepare(app: &App, caller: &Caller, command: Command) -> Result<Prepared, Error> {
     let since = Instant::now();
-    check_size(app, &send.body)?;
-    let conversation = conversation_of(app, caller, &send.target).await?;
-    let client_id = send.client_id.unwrap_or_else(ClientId::random);
+    let (conversation, client_id, body) = match command {
+        Command::Send(send) => {
+            check_size(app, &send.body.content, send.body.data.as_ref())?;
+            let conversation = conversation_of(app, caller, &send.target).await?;
+            (conversation, send.client_id, RecordBody::Message(send.body))
+        }
+        Command::Change(change) => {
+            change.content.as_ref().map_or(Ok(()), |content| check_size(app, content, None))?;
+            let member = authorize::member(caller.id(), change.conversation)?;
+            let Change { client_id, target, content, .. } = change;
+            (member.conversation(), client_id, change::body(target, content))
+        }
+    };
+    let client_id = client_id.unwrap_or_else(ClientId::random);
     let id = MessageId::derive(conversation, caller.id(), &client_id);
     let at = Timestamp::now();
-    let body = RecordBody::Message(send.body);
     let mut accepted = Accepted { client_id: client_id.clone(), id, conversation, at, seq: None };
     match app.recent.recall(id, &body) {
         Recall::Unknown => {}
@@ -88,14 +119,7 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
             (accepted.at, accepted.seq) = (at, seq);
             return Ok(Prepared::Retry(accepted));
         }
-        Recall::Reused => {
-            let message = "this client_id was used for another message";
-            return Err(Error {
-                code: ErrorCode::ClientIdReused,
-                message: message.into(),
-                field: Some("client_id"),
-            });
-        }
+        Recall::Reused => return Err(change::reused()),
     }
     let partition = partition_of(conversation, app.log.identity().partitions);
     if app.health.is_closed(partition) {
@@ -104,6 +128,10 @@ pub async fn prepare(app: &App, caller: &Caller, send: Send) -> Result<Prepared,
     }
     let fingerprint = app.recent.fingerprint(&body);
     let record = Record { id, client_id, conversation, from: caller.id(), at, body };
+    if !matches!(record.body, RecordBody::Message(_)) {
+        // Apart, since messages have no use for its room.
+        Box::pin(change::look(app, &record)).await?;
+    }
     let entry = Entry { partition, key: conversation, value: record::encode(&record) };
     Ok(Prepared::New { accepted, entry, fingerprint, since })
 }
@@ -150,22 +178,21 @@ fn tell_health(app: &App, appended: &Result<Offset, LogError>) {
 /// Both at once, for a caller with one message.
 pub async fn send(app: &Arc<App>, caller: &Caller, message: Send) -> Result<Accepted, Error> {
     let generation = app.log.generation();
-    let prepared = prepare(app, caller, message).await?;
+    let prepared = prepare(app, caller, Command::Send(message)).await?;
     append(app, prepared, generation).await
 }
 
-fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
+fn check_size(app: &App, content: &Content, data: Option<&Data>) -> Result<(), Error> {
     let too_large = |field: &'static str, found: usize, max: usize| Error {
         code: ErrorCode::TooLarge,
         message: format!("{field} has {found} bytes, {max} at most"),
         field: Some(field),
     };
-    let (found, max) = (body.content.as_str().len(), app.settings.content_bytes_max);
+    let (found, max) = (content.as_str().len(), app.settings.content_bytes_max);
     if found > max {
         return Err(too_large("content", found, max));
     }
-    let (found, max) =
-        (body.data.as_ref().map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
+    let (found, max) = (data.map_or(0, |data| data.as_str().len()), app.settings.data_bytes_max);
     if found > max {
         return Err(too_large("data", found, max));
     }
@@ -174,7 +201,7 @@ fn check_size(app: &App, body: &MessageBody) -> Result<(), Error> {
 
 async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {
     let recipient = match target {
-        Target::User(id) => app.directory.by_id(*id).await?,
+        Target::User(id) => app.directory.recipient(*id).await?,
         Target::External(id) => {
             let subject = Subject::External { issuer: caller.issuer.clone(), id: id.clone() };
             app.directory.by_subject(&subject).await?
@@ -182,7 +209,7 @@ async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<
         Target::Conversation(conversation) => {
             let member = authorize::member(caller.id(), *conversation)?;
             match conversation.peer_of(member.user()) {
-                Some(peer) => app.directory.by_id(peer).await?,
+                Some(peer) => app.directory.recipient(peer).await?,
                 None => return Err(Error::not_found()),
             }
         }

@@ -23,7 +23,7 @@ pub struct Report {
     pub records: u64,
     /// In history once, as the log has them.
     pub stored: u64,
-    /// Of these, with their content erased since.
+    /// Of these, messages whose content has been erased since: they were deleted.
     pub erased: u64,
     /// Retries of what is in history, and rejections of more than 30 days ago, which are not kept.
     pub retries: u64,
@@ -209,16 +209,17 @@ fn compare(
         }
         match (record::decode(value, partition, partitions), found) {
             (_, Some(Kept::DeadLetter)) => compared.dead_letters += 1,
-            (Ok(record), Some(Kept::Event { conversation, id, from, body })) => {
+            (Ok(record), Some(Kept::Event { conversation, id, from, asked, erased })) => {
                 let same = (conversation, id, from) == (record.conversation, record.id, record.from);
-                match body {
+                match asked {
                     _ if !same => other(&mut compared, *offset, &format!("another record, {id}")),
-                    None => {
-                        compared.stored += 1;
-                        compared.erased += 1;
+                    Some(asked) if !asked.is_for(&record.body) => {
+                        other(&mut compared, *offset, &format!("another content of record {id}"));
                     }
-                    Some(body) if record.is_retry_of(&body) => compared.stored += 1,
-                    Some(_) => other(&mut compared, *offset, &format!("another content of record {id}")),
+                    _ => {
+                        compared.stored += 1;
+                        compared.erased += u64::from(erased);
+                    }
                 }
             }
             (Ok(record), Some(Kept::Rejection(id))) if id == record.id => compared.rejected += 1,

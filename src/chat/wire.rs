@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::change::Change;
 use super::send::{Accepted, Send, Target};
 use crate::delivery::frame::encode;
 use crate::domain::ids::IdError;
@@ -146,18 +147,17 @@ pub struct SendBody<'a> {
 impl SendBody<'_> {
     /// The sender's own id, by itself: an error about another field still names the message.
     pub fn client_id(&self) -> Result<Option<ClientId>, Error> {
-        const EXPECTED: &str = "a client_id has 1 to 64 characters of A-Z a-z 0-9 . _ : -";
-        optional(self.client_id, "client_id", EXPECTED)
+        client_id(self.client_id)
     }
 
     /// The command that the fields ask for; the first one at fault is named.
     pub fn into_send(self) -> Result<Send, Error> {
         let client_id = self.client_id()?;
         let target = self.target()?;
-        let content: String = required(self.content, "content", "content is a text")?;
+        let text: String = required(self.content, "content", "content is a text")?;
         let data = self.data.map(data).transpose()?;
         let reply_to: Option<MessageId> = optional(self.reply_to, "reply_to", "reply_to is a message's id")?;
-        let body = MessageBody { content: Content::new(content)?, data, reply_to };
+        let body = MessageBody { content: Content::new(text)?, data, reply_to };
         Ok(Send { client_id, target, body })
     }
 
@@ -172,6 +172,55 @@ impl SendBody<'_> {
             (None, Some(_)) => conversation(self.conversation).map(Target::Conversation),
         }
     }
+}
+
+/// What `edit` and `delete` hold; `null` counts as absent.
+#[derive(Debug, Default, Deserialize)]
+pub struct ChangeBody<'a> {
+    #[serde(borrow)]
+    client_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+impl ChangeBody<'_> {
+    /// The caller's own id of the change, by itself: an error about another field still names it.
+    pub fn client_id(&self) -> Result<Option<ClientId>, Error> {
+        client_id(self.client_id)
+    }
+
+    /// The edit that the fields ask for; the first one at fault is named.
+    pub fn into_edit(self) -> Result<Change, Error> {
+        let change = self.change()?;
+        Ok(Change { content: Some(content(self.content)?), ..change })
+    }
+
+    /// The deletion that the fields ask for; the first one at fault is named.
+    pub fn into_delete(self) -> Result<Change, Error> {
+        self.change()
+    }
+
+    fn change(&self) -> Result<Change, Error> {
+        Ok(Change {
+            client_id: self.client_id()?,
+            conversation: conversation(self.conversation)?,
+            target: required(self.id, "id", "id is a message's id")?,
+            content: None,
+        })
+    }
+}
+
+fn client_id(raw: Option<&RawValue>) -> Result<Option<ClientId>, Error> {
+    optional(raw, "client_id", "a client_id has 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+}
+
+fn content(raw: Option<&RawValue>) -> Result<Content, Error> {
+    let content: String = required(raw, "content", "content is a text")?;
+    Content::new(content)
 }
 
 /// The field `conversation`, where it has to be there.
@@ -208,7 +257,7 @@ pub struct AcceptedFrame<'a> {
     /// The sender's own id.
     #[schema(value_type = String)]
     client_id: &'a ClientId,
-    /// The message's id.
+    /// The message's id; of an edit or a deletion its own, not that of the message.
     #[schema(value_type = uuid::Uuid)]
     id: MessageId,
     /// The conversation.

@@ -10,7 +10,7 @@ use super::Cli;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run a server", &["all", "serve", "consume"]),
     ("Users and tokens", &["user", "token"]),
-    ("Care for it", &["doctor", "config", "migrate", "backup", "verify", "log", "health", "bench"]),
+    ("Care for it", &["doctor", "config", "migrate", "backup", "move", "verify", "log", "health", "bench"]),
 ];
 
 /// Lines of at most 80 characters, so that no terminal wraps them.

@@ -12,6 +12,7 @@ mod health;
 mod help;
 mod log;
 mod migrate;
+mod moving;
 mod output;
 mod role;
 mod token;
@@ -67,6 +68,8 @@ pub enum Command {
     Migrate,
     /// Copy a server's files, also of a running one
     Backup(backup::Args),
+    /// Move a stopped server's users and history to PostgreSQL, for many servers
+    Move(moving::Args),
     /// Look at every backend and setting, and say what to do
     Doctor(doctor::Args),
     /// Compare what the message log holds with history, and tell each difference
@@ -132,6 +135,7 @@ fn dispatch(cli: &Cli) -> Result<(), CliError> {
         Command::Token(args) => token::run(args, &settings),
         Command::Config(command) => config::run(command, &settings),
         Command::Migrate => block_on(migrate::run(&settings)),
+        Command::Move(args) => block_on(moving::run(args, &settings)),
         Command::Doctor(args) => block_on(doctor::run(args, &settings)),
         Command::Verify(args) => block_on(verify::run(args, &settings)),
         Command::Log(command) => block_on(log::run(command, &settings)),

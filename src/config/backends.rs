@@ -107,6 +107,28 @@ impl Config {
             || matches!(self.log.backend, LogBackend::Embedded { .. })
     }
 
+    /// The same settings with everything in the data folder and everybody on this node: as `chatd all` has it
+    /// where nothing else is set. A file of storage that is named stays.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        let mut config = self.clone();
+        config.log.backend = LogBackend::Embedded { path: self.data.join(super::log::EMBEDDED_FILE) };
+        config.presence.backend = PresenceBackend::Memory;
+        if self.postgres_url().is_some() {
+            let path = self.data.join(super::database::EMBEDDED_FILE);
+            config.database.backend = StorageBackend::Sqlite { path };
+        }
+        config
+    }
+
+    /// The URL of PostgreSQL, where storage is there.
+    pub fn postgres_url(&self) -> Option<&Secret<String>> {
+        match &self.database.backend {
+            StorageBackend::Postgres { url } => Some(url),
+            StorageBackend::Sqlite { .. } => None,
+        }
+    }
+
     /// Refuses a role that shares its work with other processes (`serve`, `consume`) on embedded backends.
     ///
     /// # Errors

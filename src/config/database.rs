@@ -7,6 +7,9 @@ use super::reader::Reader;
 use super::urls;
 use super::value::Choice;
 
+/// Embedded storage, in the data folder.
+pub(super) const EMBEDDED_FILE: &str = "chatd.db";
+
 /// Whether a server changes the schema when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Migrate {
@@ -60,7 +63,7 @@ fn schema(r: &mut Reader<'_>) -> Option<String> {
 }
 
 fn backend(r: &mut Reader<'_>) -> StorageBackend {
-    let embedded = StorageBackend::Sqlite { path: r.data("chatd.db") };
+    let embedded = StorageBackend::Sqlite { path: r.data(EMBEDDED_FILE) };
     let Some(url) = r.secret_url("database.url") else { return embedded };
     let path = url.expose().strip_prefix("sqlite://").map(PathBuf::from);
     match urls::scheme(url.expose()).as_deref() {

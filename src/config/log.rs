@@ -6,6 +6,9 @@ use super::backends::LogBackend;
 use super::kafka::Kafka;
 use super::reader::Reader;
 
+/// The embedded log, in the data folder.
+pub(super) const EMBEDDED_FILE: &str = "log.db";
+
 /// Settings of the message log.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -19,7 +22,7 @@ pub struct Log {
 
 impl Log {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        let embedded = LogBackend::Embedded { path: r.data("log.db") };
+        let embedded = LogBackend::Embedded { path: r.data(EMBEDDED_FILE) };
         Self {
             backend: Kafka::read(r).map_or(embedded, LogBackend::Kafka),
             partitions: r.within("log.partitions", 6, 1..=1_024),

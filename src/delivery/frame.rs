@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::domain::{
-    ClientId, ConversationId, Event, MessageBody, MessageId, RecordBody, Rejection, Seq, Timestamp, UserId,
+    ClientId, ConversationId, Event, EventBody, Message, MessageId, Rejection, Seq, Timestamp, UserId,
 };
 use crate::storage::Receipt;
 
@@ -34,9 +34,9 @@ pub struct MessageFrame<'a> {
     #[schema(value_type = Option<i64>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<UserId>,
-    /// The text.
-    pub content: &'a str,
-    /// The application's own data.
+    /// The text; null once it was deleted.
+    pub content: Option<&'a str>,
+    /// The application's own data; absent once it was deleted.
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a crate::domain::Data>,
@@ -54,9 +54,8 @@ pub struct MessageFrame<'a> {
 }
 
 impl<'a> MessageFrame<'a> {
-    /// The frame of an event for one who sees it.
-    pub fn new(event: &'a Event, viewer: UserId) -> Self {
-        let RecordBody::Message(MessageBody { content, data, reply_to }) = &event.body;
+    /// The frame of a message for one who sees it.
+    pub fn new(event: &'a Event, message: &'a Message, viewer: UserId) -> Self {
         Self {
             kind: "message",
             conversation: event.conversation,
@@ -64,19 +63,84 @@ impl<'a> MessageFrame<'a> {
             id: event.id,
             from: event.from,
             to: event.conversation.peer_of(event.from),
-            content: content.as_str(),
-            data: data.as_ref(),
-            reply_to: *reply_to,
+            content: message.content.as_ref().map(|content| content.as_str()),
+            data: message.data.as_ref(),
+            reply_to: message.reply_to,
             client_id: (viewer == event.from).then_some(&event.client_id),
             at: event.at,
         }
     }
 }
 
+/// A stored edit.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EditedFrame<'a> {
+    /// Always `edited`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The conversation.
+    #[schema(value_type = String, example = "dm-1-2")]
+    pub conversation: ConversationId,
+    /// Its place in the conversation.
+    #[schema(value_type = i64)]
+    pub seq: Seq,
+    /// The id of the message that was edited.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: MessageId,
+    /// The message's text; null once it was deleted.
+    pub content: Option<&'a str>,
+    /// Who edited it.
+    #[schema(value_type = i64)]
+    pub by: UserId,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+/// A stored deletion.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct DeletedFrame {
+    /// Always `deleted`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The conversation.
+    #[schema(value_type = String, example = "dm-1-2")]
+    pub conversation: ConversationId,
+    /// Its place in the conversation.
+    #[schema(value_type = i64)]
+    pub seq: Seq,
+    /// The id of the message that was deleted.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: MessageId,
+    /// Who deleted it.
+    #[schema(value_type = i64)]
+    pub by: UserId,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
 /// The frame of an event for one who sees it.
 pub fn event(event: &Event, viewer: UserId) -> Bytes {
-    let frame = MessageFrame::new(event, viewer);
-    encode_in(FIELDS_BYTES + frame.content.len() + frame.data.map_or(0, |data| data.as_str().len()), &frame)
+    let Event { conversation, seq, from, at, .. } = *event;
+    match &event.body {
+        EventBody::Message(message) => {
+            let frame = MessageFrame::new(event, message, viewer);
+            let data_bytes = frame.data.map_or(0, |data| data.as_str().len());
+            encode_in(FIELDS_BYTES + frame.content.map_or(0, str::len) + data_bytes, &frame)
+        }
+        EventBody::Edited { target, content } => {
+            let content = content.as_ref().map(|content| content.as_str());
+            let room = FIELDS_BYTES + content.map_or(0, str::len);
+            encode_in(
+                room,
+                &EditedFrame { kind: "edited", conversation, seq, id: *target, content, by: from, at },
+            )
+        }
+        EventBody::Deleted { target } => {
+            encode(&DeletedFrame { kind: "deleted", conversation, seq, id: *target, by: from, at })
+        }
+    }
 }
 
 /// `rejected`, for the sender.

@@ -1,10 +1,12 @@
 //! A conversation is a pure function of the log: records in, fates out. No clock, no randomness.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::event::{Event, Outcome, Rejection};
-use super::record::{Record, RecordBody};
-use super::{ConversationId, ErrorCode, MessageId, Position, Seq, Timestamp};
+use super::record::{Digest, Record, RecordBody};
+use super::rights::{Change, Role, may_change};
+use super::{ConversationId, ErrorCode, MessageId, Position, Seq, Timestamp, UserId};
 
 /// How far a conversation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,95 +17,145 @@ pub struct Head {
     pub last_at: Timestamp,
 }
 
-/// What is already stored and touches the records at hand: the heads of their conversations and the bodies
-/// of those ids that exist. What a batch stores is added, so that a repeat within the batch is seen too.
+/// What the operator has laid down. A replay gives the same history under the same rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// An edit that was accepted longer than this after its message was stored comes too late; `None`: none does.
+    pub edit_within: Option<Duration>,
+}
+
+/// What is already stored and touches the records at hand: the heads of their conversations, and of the ids that they
+/// have or refer to those that exist. What a batch stores is added, so that it counts within the batch too.
 #[derive(Debug, Default)]
 pub struct Past {
     /// Heads of conversations; one that is absent has no event yet.
     pub heads: HashMap<ConversationId, Head>,
     /// Stored records by id.
-    pub stored: HashMap<MessageId, RecordBody>,
+    pub stored: HashMap<MessageId, Stored>,
+    /// Records that were rejected for what they refer to: a retry of one ends as it did.
+    pub rejected: HashMap<(MessageId, Digest), ErrorCode>,
+}
+
+/// A stored record, as far as later ones are judged by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Where it is.
+    pub conversation: ConversationId,
+    /// Whose it is.
+    pub from: UserId,
+    /// The time that it has in history.
+    pub at: Timestamp,
+    /// What it asked for.
+    pub asked: Asked,
+    /// What it is now.
+    pub kind: Kind,
+}
+
+/// What a stored record asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// In its words.
+    Body(RecordBody),
+    /// Its words have been changed or erased since.
+    Digest(Digest),
+}
+
+impl Asked {
+    /// Whether another record of the same id asks for the same: a retry, not a reuse.
+    pub fn is_for(&self, body: &RecordBody) -> bool {
+        match self {
+            Self::Body(known) => known == body,
+            Self::Digest(known) => *known == body.digest(),
+        }
+    }
+
+    /// The digest of it.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Body(known) => known.digest(),
+            Self::Digest(known) => *known,
+        }
+    }
+}
+
+/// What a stored record is to those that refer to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A message.
+    Message,
+    /// A message that was deleted.
+    Tombstone,
+    /// A change of a message.
+    Change,
+}
+
+impl Stored {
+    /// Why somebody cannot change this in such a way, now and ever after; `None` where they can for now.
+    pub fn refuses(&self, change: Change, by: UserId) -> Option<ErrorCode> {
+        match self.kind {
+            Kind::Change | Kind::Tombstone => Some(ErrorCode::NotFound),
+            Kind::Message if may_change(change, Role::Member, self.from == by) => None,
+            Kind::Message => Some(ErrorCode::Forbidden),
+        }
+    }
 }
 
 /// Gives a record its fate. `None`: a retry of what is stored already, nothing new happens.
-pub fn decide(past: &mut Past, record: Record, position: Position) -> Option<Outcome> {
+pub fn decide(past: &mut Past, rules: &Rules, record: Record, position: Position) -> Option<Outcome> {
     if let Some(stored) = past.stored.get(&record.id) {
-        if record.is_retry_of(stored) {
+        if stored.asked.is_for(&record.body) {
             return None;
         }
-        return Some(Outcome::Rejected(Rejection {
-            conversation: record.conversation,
-            position,
-            id: record.id,
-            client_id: record.client_id,
-            from: record.from,
-            code: ErrorCode::ClientIdReused,
-        }));
+        return Some(Outcome::Rejected(rejection(record, position, ErrorCode::ClientIdReused, None)));
     }
-    let head = past.heads.entry(record.conversation).or_default();
+    if let Some(target) = record.body.refers_to() {
+        let digest = record.body.digest();
+        let key = (record.id, digest);
+        let code = past.rejected.get(&key).copied().or_else(|| judge(past, rules, &record, target));
+        if let Some(code) = code {
+            past.rejected.insert(key, code);
+            return Some(Outcome::Rejected(rejection(record, position, code, Some(digest))));
+        }
+        if let (RecordBody::Delete { .. }, Some(message)) = (&record.body, past.stored.get_mut(&target)) {
+            message.kind = Kind::Tombstone;
+        }
+    }
+    Some(Outcome::Stored(store(past, record, position)))
+}
+
+/// Why a record cannot happen, by what it refers to.
+fn judge(past: &Past, rules: &Rules, record: &Record, target: MessageId) -> Option<ErrorCode> {
+    let found = past.stored.get(&target).filter(|found| found.conversation == record.conversation);
+    let Some(found) = found else { return Some(ErrorCode::NotFound) };
+    match &record.body {
+        // Whoever answers a message while it is being deleted has an answer to a tombstone.
+        RecordBody::Message(_) => (found.kind == Kind::Change).then_some(ErrorCode::NotFound),
+        RecordBody::Delete { .. } => found.refuses(Change::Delete, record.from),
+        RecordBody::Edit { .. } => found.refuses(Change::Edit, record.from).or_else(|| {
+            let late = rules.edit_within.is_some_and(|within| record.at > found.at.plus(within));
+            late.then_some(ErrorCode::Forbidden)
+        }),
+    }
+}
+
+fn store(past: &mut Past, record: Record, position: Position) -> Event {
+    let Record { id, client_id, conversation, from, at, body } = record;
+    let head = past.heads.entry(conversation).or_default();
     // Clocks of accepting nodes differ; along seq, time only grows.
-    *head = Head { last_seq: head.last_seq.next(), last_at: head.last_at.max(record.at) };
-    past.stored.insert(record.id, record.body.clone());
-    Some(Outcome::Stored(Event {
-        conversation: record.conversation,
-        seq: head.last_seq,
-        position,
-        id: record.id,
-        client_id: record.client_id,
-        from: record.from,
-        at: head.last_at,
-        body: record.body,
-    }))
+    *head = Head { last_seq: head.last_seq.next(), last_at: head.last_at.max(at) };
+    let (seq, at) = (head.last_seq, head.last_at);
+    let kind = match &body {
+        RecordBody::Message(_) => Kind::Message,
+        RecordBody::Edit { .. } | RecordBody::Delete { .. } => Kind::Change,
+    };
+    past.stored.insert(id, Stored { conversation, from, at, asked: Asked::Body(body.clone()), kind });
+    Event { conversation, seq, position, id, client_id, from, at, body: body.into() }
+}
+
+fn rejection(record: Record, position: Position, code: ErrorCode, digest: Option<Digest>) -> Rejection {
+    let Record { id, client_id, conversation, from, .. } = record;
+    Rejection { conversation, position, id, client_id, from, code, digest }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::content::Content;
-    use crate::domain::record::MessageBody;
-    use crate::domain::{ClientId, LogNumber, UserId};
-
-    fn record(client_id: &str, content: &str, at: i64) -> Record {
-        let (from, to) = (UserId::new(2).unwrap(), UserId::new(3).unwrap());
-        let conversation = ConversationId::dm(from, to).unwrap();
-        let client_id = ClientId::new(client_id).unwrap();
-        Record {
-            id: MessageId::derive(conversation, from, &client_id),
-            client_id,
-            conversation,
-            from,
-            at: Timestamp(at),
-            body: RecordBody::Message(MessageBody {
-                content: Content::new(content).unwrap(),
-                data: None,
-                reply_to: None,
-            }),
-        }
-    }
-
-    fn at(offset: i64) -> Position {
-        Position { log: LogNumber(1), partition: 0, offset }
-    }
-
-    #[test]
-    fn seqs_grow_by_one_and_time_never_decreases() {
-        let mut past = Past::default();
-        let Some(Outcome::Stored(first)) = decide(&mut past, record("a", "x", 50), at(0)) else { panic!() };
-        let Some(Outcome::Stored(second)) = decide(&mut past, record("b", "x", 40), at(1)) else { panic!() };
-        assert_eq!((first.seq, second.seq), (Seq(1), Seq(2)));
-        assert_eq!((first.at, second.at), (Timestamp(50), Timestamp(50)));
-    }
-
-    #[test]
-    fn a_retry_stores_nothing_and_a_reuse_is_rejected() {
-        let mut past = Past::default();
-        decide(&mut past, record("a", "x", 1), at(0));
-        assert_eq!(decide(&mut past, record("a", "x", 2), at(1)), None);
-        let Some(Outcome::Rejected(rejection)) = decide(&mut past, record("a", "y", 3), at(2)) else {
-            panic!()
-        };
-        assert_eq!((rejection.code, rejection.position), (ErrorCode::ClientIdReused, at(2)));
-        let Some(Outcome::Stored(next)) = decide(&mut past, record("b", "x", 4), at(3)) else { panic!() };
-        assert_eq!(next.seq, Seq(2), "neither took a seq");
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use utoipa::{Modify, OpenApi, ToResponse};
 use super::error::{FieldProblem, Problem};
 use super::routes::{conversations, health, history, lists, me, messages, metrics, root, tickets, users};
 use crate::chat::wire::{AcceptedFrame, UserRef};
-use crate::delivery::frame::MessageFrame;
+use crate::delivery::frame::{DeletedFrame, EditedFrame, MessageFrame};
 
 /// Paths that answer as another one does.
 const ALIASES: [(&str, &str); 3] = [("/livez", "/health"), ("/healthz", "/health"), ("/readyz", "/ready")];
@@ -44,7 +44,7 @@ const ALIASES: [(&str, &str); 3] = [("/livez", "/health"), ("/healthz", "/health
         tickets::issue,
     ),
     components(
-        schemas(Problem, FieldProblem, UserRef, AcceptedFrame, MessageFrame),
+        schemas(Problem, FieldProblem, UserRef, AcceptedFrame, MessageFrame, EditedFrame, DeletedFrame),
         responses(ErrorAnswer),
     ),
     modifiers(&Completed),

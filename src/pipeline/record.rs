@@ -40,7 +40,12 @@ struct Header<'a> {
     kind: Cow<'a, str>,
 }
 
-/// A message as it is written, borrowed from its record.
+/// What a record can be of, as `kind` names it.
+const MESSAGE: &str = "message";
+const EDIT: &str = "edit";
+const DELETE: &str = "delete";
+
+/// A record as it is written, borrowed from the domain's.
 #[derive(Serialize)]
 struct Written<'a> {
     v: u32,
@@ -51,7 +56,10 @@ struct Written<'a> {
     from: UserId,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<UserId>,
-    content: &'a Content,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a Content>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a Data>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,15 +67,16 @@ struct Written<'a> {
     at: Timestamp,
 }
 
-/// A message as it is read.
+/// A record as it is read.
 #[derive(Deserialize)]
-struct MessageRecord {
+struct Read {
     id: MessageId,
     client_id: ClientId,
     conversation: ConversationId,
     from: UserId,
     to: Option<UserId>,
-    content: Content,
+    target: Option<MessageId>,
+    content: Option<Content>,
     data: Option<Data>,
     reply_to: Option<MessageId>,
     at: Timestamp,
@@ -75,22 +84,30 @@ struct MessageRecord {
 
 /// The value to append for a record.
 pub fn encode(record: &Record) -> Bytes {
-    let RecordBody::Message(MessageBody { content, data, reply_to }) = &record.body;
+    let (kind, target, content, data, reply_to) = match &record.body {
+        RecordBody::Message(MessageBody { content, data, reply_to }) => {
+            (MESSAGE, None, Some(content), data.as_ref(), *reply_to)
+        }
+        RecordBody::Edit { target, content } => (EDIT, Some(*target), Some(content), None, None),
+        RecordBody::Delete { target } => (DELETE, Some(*target), None, None, None),
+    };
     let wire = Written {
         v: VERSION,
-        kind: "message",
+        kind,
         id: record.id,
         client_id: &record.client_id,
         conversation: record.conversation,
         from: record.from,
         to: record.conversation.peer_of(record.from),
+        target,
         content,
-        data: data.as_ref(),
-        reply_to: *reply_to,
+        data,
+        reply_to,
         at: record.at,
     };
-    let data_bytes = data.as_ref().map_or(0, |data| data.as_str().len());
-    let mut bytes = Vec::with_capacity(content.as_str().len() + data_bytes + FIELDS_BYTES);
+    let content_bytes = content.map_or(0, |content| content.as_str().len());
+    let data_bytes = data.map_or(0, |data| data.as_str().len());
+    let mut bytes = Vec::with_capacity(content_bytes + data_bytes + FIELDS_BYTES);
     // Strings, integers and JSON that was parsed before: there is nothing in it that cannot be written.
     match serde_json::to_writer(&mut bytes, &wire) {
         Ok(()) => Bytes::from(bytes),
@@ -103,10 +120,10 @@ pub fn encode(record: &Record) -> Bytes {
 pub fn decode(value: &[u8], partition: Partition, partitions: Partition) -> Result<Record, Undecodable> {
     let malformed = |error: serde_json::Error| Undecodable::Malformed(error.to_string());
     let header: Header<'_> = serde_json::from_slice(value).map_err(malformed)?;
-    if header.v != VERSION || header.kind != "message" {
+    if header.v != VERSION || ![MESSAGE, EDIT, DELETE].contains(&&*header.kind) {
         return Err(Undecodable::Newer { version: header.v, kind: header.kind.into_owned() });
     }
-    let wire: MessageRecord = serde_json::from_slice(value).map_err(malformed)?;
+    let wire: Read = serde_json::from_slice(value).map_err(malformed)?;
     if wire.id != MessageId::derive(wire.conversation, wire.from, &wire.client_id) {
         return Err(Undecodable::Malformed("its id does not follow from its fields".into()));
     }
@@ -120,18 +137,16 @@ pub fn decode(value: &[u8], partition: Partition, partitions: Partition) -> Resu
     if wire.conversation.peer_of(wire.from).is_none() {
         return Err(Undecodable::Malformed("its sender is not of its conversation".into()));
     }
-    Ok(Record {
-        id: wire.id,
-        client_id: wire.client_id,
-        conversation: wire.conversation,
-        from: wire.from,
-        at: wire.at,
-        body: RecordBody::Message(MessageBody {
-            content: wire.content,
-            data: wire.data,
-            reply_to: wire.reply_to,
-        }),
-    })
+    let missing = |field: &str| Undecodable::Malformed(format!("it has no {field}"));
+    let content = wire.content.ok_or_else(|| missing("content"));
+    let target = wire.target.ok_or_else(|| missing("target"));
+    let body = match &*header.kind {
+        EDIT => RecordBody::Edit { target: target?, content: content? },
+        DELETE => RecordBody::Delete { target: target? },
+        _ => RecordBody::Message(MessageBody { content: content?, data: wire.data, reply_to: wire.reply_to }),
+    };
+    let Read { id, client_id, conversation, from, at, .. } = wire;
+    Ok(Record { id, client_id, conversation, from, at, body })
 }
 
 /// What the identity check of a log compares: the first 16 bytes of SHA-256 of a value, as a UUID.
@@ -173,11 +188,38 @@ mod tests {
         );
     }
 
+    fn changes() -> [Record; 2] {
+        let target = sample().id;
+        let edit = RecordBody::Edit { target, content: Content::new("Hallo").unwrap() };
+        [edit, RecordBody::Delete { target }].map(|body| Record { body, ..sample() })
+    }
+
+    #[test]
+    fn an_edit_and_a_deletion_name_the_message_that_they_change() {
+        let texts = changes().map(|record| String::from_utf8(encode(&record).to_vec()).unwrap());
+        let begins = r#"{"v":1,"kind":"KIND","id":"1ba04d0a-f5b1-834e-870a-1336a013b369","client_id":"c1","conversation":"dm-2-3","from":2,"to":3,"target":"1ba04d0a-f5b1-834e-870a-1336a013b369","#;
+        let edit = begins.replace("KIND", "edit") + r#""content":"Hallo","at":"2023-11-14T22:13:20.120Z"}"#;
+        let delete = begins.replace("KIND", "delete") + r#""at":"2023-11-14T22:13:20.120Z"}"#;
+        assert_eq!(texts, [edit.clone(), delete.clone()]);
+        for bad in [
+            edit.replace("target", "goal"),
+            edit.replace("content", "text"),
+            edit.replace("Hallo", " "),
+            delete.replace("target", "goal"),
+            delete.replace("\"delete\"", "\"edit\""),
+            delete.replace("\"delete\"", "\"message\""),
+        ] {
+            assert!(matches!(decode(bad.as_bytes(), 2, 6), Err(Undecodable::Malformed(_))), "{bad}");
+        }
+    }
+
     #[test]
     fn what_is_encoded_is_decoded_in_its_own_partition_only() {
-        let value = encode(&sample());
-        assert_eq!(decode(&value, 2, 6), Ok(sample()));
-        assert!(matches!(decode(&value, 3, 6), Err(Undecodable::Malformed(_))));
+        for record in [sample()].into_iter().chain(changes()) {
+            let value = encode(&record);
+            assert_eq!(decode(&value, 2, 6), Ok(record));
+            assert!(matches!(decode(&value, 3, 6), Err(Undecodable::Malformed(_))));
+        }
     }
 
     #[test]

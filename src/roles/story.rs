@@ -61,7 +61,7 @@ async fn sentence(app: &App, line: Line) -> String {
 }
 
 async fn name(app: &App, user: UserId) -> String {
-    let known = app.directory.by_id(user).await.ok().flatten();
+    let known = app.directory.recipient(user).await.ok().flatten();
     known.map_or_else(|| format!("user{user}"), |user| user.display_name().to_lowercase())
 }
 

@@ -6,9 +6,8 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::StorageError;
-use crate::domain::{
-    ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition, RecordBody, UserId,
-};
+use crate::domain::history::Asked;
+use crate::domain::{ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition, UserId};
 
 /// What storage keeps of one record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +20,10 @@ pub enum Kept {
         id: MessageId,
         /// Whose it is.
         from: UserId,
-        /// What it says; `None` where that was erased.
-        body: Option<RecordBody>,
+        /// What it asked for; `None` where nothing tells that any more.
+        asked: Option<Asked>,
+        /// It is a message whose content is gone.
+        erased: bool,
     },
     /// A rejection of the record with this id.
     Rejection(MessageId),

@@ -35,7 +35,7 @@ pub struct Listed {
     pub last_seq: Seq,
     /// Its last message; `None` where the last 1,000 events are none.
     pub last_message: Option<Event>,
-    /// Others' messages after the user's own `read`, at most 1,000, of the last 5,000 events.
+    /// Others' messages after the user's own `read` that were not deleted, at most 1,000, of the last 5,000 events.
     pub unread: u32,
     /// The user, then other members by id, at most `MEMBERS_MAX`.
     pub members: Vec<ListedMember>,

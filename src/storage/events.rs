@@ -1,18 +1,21 @@
 //! Port: history as it is read.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::StorageError;
-use crate::domain::{ConversationId, Event, LogNumber, Offset, Outcome, Partition, Seq};
+use crate::domain::history::Stored;
+use crate::domain::{ConversationId, Event, LogNumber, MessageId, Offset, Outcome, Partition, Seq};
 
-/// Which part of a conversation.
+/// Which messages of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// The events just after this seq, oldest first.
+    /// Those just after this seq, oldest first.
     After(Seq),
-    /// The events just before this seq, newest first.
+    /// Those just before this seq, newest first.
     Before(Seq),
-    /// The newest events but `skip`, newest first.
+    /// The newest but `skip`, newest first.
     Newest {
         /// How many of the newest to leave out.
         skip: u32,
@@ -37,16 +40,32 @@ pub struct Scanned {
     pub through: Offset,
 }
 
-/// History. Each method is one snapshot.
+/// History. Each method is one snapshot. Messages and edits have the words of now: the last ones, and none once the
+/// message was deleted.
 #[async_trait]
 pub trait Events: Send + Sync {
-    /// A page of at most `limit` events; empty for a conversation without events.
-    async fn page(
+    /// The events just after a seq, at most `limit`, oldest first: every seq. Empty for a conversation without events.
+    async fn events(
+        &self,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<PageOf<Event>, StorageError>;
+
+    /// A page of at most `limit` messages, and of nothing else that has a seq.
+    async fn messages(
         &self,
         conversation: ConversationId,
         page: Page,
         limit: u32,
     ) -> Result<PageOf<Event>, StorageError>;
+
+    /// Those of these records that are stored in a conversation, as later ones are judged by them.
+    async fn stored(
+        &self,
+        conversation: ConversationId,
+        ids: &[MessageId],
+    ) -> Result<HashMap<MessageId, Stored>, StorageError>;
 
     /// The last seq of a conversation; 0 without events.
     async fn last_seq(&self, conversation: ConversationId) -> Result<Seq, StorageError>;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::StorageError;
+use crate::domain::history::Rules;
 use crate::domain::{Frontier, LogNumber, Offset, Outcome, Partition, Record, Timestamp};
 use crate::pipeline::LogIdentity;
 
@@ -87,6 +88,8 @@ pub struct Batch {
     pub partitions: Vec<PartitionBatch>,
     /// How long after now, by the database's clock, an unconfirmed message is due to be notified.
     pub grace: Duration,
+    /// By what the records are judged.
+    pub rules: Rules,
 }
 
 /// What one partition's batch became.
@@ -137,7 +140,8 @@ pub trait Ledger: Send + Sync {
 
     /// Applies batches in one transaction: fences first (a partition whose fence does not match is left out,
     /// the others go on), then everything that follows from the records as `domain::history::decide` says:
-    /// conversations and their heads, both members, events, rejections, dead letters, `notify_due`.
+    /// conversations and their heads, both members, events, what edits and deletions make of messages,
+    /// rejections, dead letters, `notify_due`.
     /// An error means that the transaction was rolled back or, with `Unavailable`, that its COMMIT's answer
     /// was lost.
     async fn apply(&self, batch: Batch) -> Result<Vec<Applied>, StorageError>;

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod catchup;
+mod columns;
 pub mod conversations;
 pub mod events;
 pub mod ledger;
@@ -13,6 +14,7 @@ pub mod notifications;
 pub mod postgres;
 pub mod receipts;
 pub mod sqlite;
+pub mod transfer;
 pub mod users;
 
 pub use audit::{Audit, Disorder, Kept};

@@ -233,7 +233,7 @@ mod tests {
             client_id,
             from: user(1),
             at: Timestamp(0),
-            body: RecordBody::Message(MessageBody { content, data: None, reply_to: None }),
+            body: RecordBody::Message(MessageBody { content, data: None, reply_to: None }).into(),
         }
     }
 

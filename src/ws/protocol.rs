@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use super::close::Close;
 use crate::chat::resume::Changed;
-use crate::chat::send::{Accepted, Send};
-use crate::chat::wire::{self, SendBody};
+use crate::chat::send::{Accepted, Command};
+use crate::chat::wire::{self, ChangeBody, SendBody};
 use crate::delivery::frame::encode;
 use crate::domain::{ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId};
 
@@ -17,8 +17,8 @@ pub type Ref = Option<Box<str>>;
 /// Something that a client says.
 #[derive(Debug)]
 pub enum Said {
-    /// `send`.
-    Send(Box<Send>),
+    /// `send`, `edit` or `delete`.
+    Command(Box<Command>),
     /// `received`.
     Received(ConversationId, Seq),
     /// `read`.
@@ -42,7 +42,7 @@ pub struct Refusal {
     pub error: Error,
 }
 
-/// The fields that more than one type of frame has; what `send` has besides is `SendBody`.
+/// The fields that more than one type of frame has; those of commands are in `chat::wire`.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(rename = "type", borrow)]
@@ -69,8 +69,8 @@ pub fn parse(text: &str) -> Result<(Ref, Said), Box<Refusal>> {
         Err(error) => return Err(refuse(mark, None, error)),
     };
     let said = match kind.as_str() {
-        "send" => match send(text) {
-            Ok(send) => Ok(Said::Send(Box::new(send))),
+        "send" | "edit" | "delete" => match command(&kind, text) {
+            Ok(command) => Ok(Said::Command(Box::new(command))),
             Err((client_id, error)) => return Err(refuse(mark, client_id, error)),
         },
         "received" => place(&fields).map(|(conversation, seq)| Said::Received(conversation, seq)),
@@ -95,10 +95,18 @@ fn mark(raw: Option<&RawValue>) -> Result<Ref, Error> {
     }
 }
 
-fn send(text: &str) -> Result<Send, (Option<ClientId>, Error)> {
-    let body: SendBody<'_> = wire::parse(text, wire::DEPTH_MAX).map_err(|error| (None, error))?;
-    let client_id = body.client_id().map_err(|error| (None, error))?;
-    body.into_send().map_err(|error| (client_id, error))
+/// What becomes a record; an error names it by its client_id, where that could be read.
+fn command(kind: &str, text: &str) -> Result<Command, (Option<ClientId>, Error)> {
+    let unnamed = |error| (None, error);
+    if kind == "send" {
+        let body: SendBody<'_> = wire::parse(text, wire::DEPTH_MAX).map_err(unnamed)?;
+        let client_id = body.client_id().map_err(unnamed)?;
+        return body.into_send().map(Command::Send).map_err(|error| (client_id, error));
+    }
+    let body: ChangeBody<'_> = wire::parse(text, wire::DEPTH_MAX).map_err(unnamed)?;
+    let client_id = body.client_id().map_err(unnamed)?;
+    let change = if kind == "edit" { body.into_edit() } else { body.into_delete() };
+    change.map(Command::Change).map_err(|error| (client_id, error))
 }
 
 fn place(fields: &Fields<'_>) -> Result<(ConversationId, Seq), Error> {

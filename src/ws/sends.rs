@@ -1,4 +1,4 @@
-//! A socket's messages on their way into the log, in the order sent. One is checked at a time, many are in
+//! A socket's messages, and its changes of messages, on their way into the log, in the order sent. One is checked at a time, many are in
 //! flight; when one fails for want of a dependency, those behind it fail too.
 //!
 //! **Fence.** Behind a failed message there are also those that its sender wrote before it read of the failure.
@@ -16,8 +16,8 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 
 use super::protocol::Ref;
 use crate::app::App;
-use crate::chat::send::{self, Accepted, Prepared};
-use crate::chat::{Caller, send::Send};
+use crate::chat::Caller;
+use crate::chat::send::{self, Accepted, Command, Prepared};
 use crate::domain::{ClientId, Error, ErrorCode};
 use crate::pipeline::{Generation, LogError};
 
@@ -37,7 +37,7 @@ pub struct Settled {
 struct Waiting {
     mark: Ref,
     client_id: Option<ClientId>,
-    send: Send,
+    command: Command,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +90,17 @@ impl Sends {
     }
 
     /// Takes a message, or refuses it behind one that failed.
-    pub fn push(&mut self, mark: Ref, send: Send, caller: &Caller) {
+    pub fn push(&mut self, mark: Ref, command: Command, caller: &Caller) {
+        let client_id = command.client_id().cloned();
         if self.fence != Fence::Open {
-            self.refuse(mark, send.client_id);
+            self.refuse(mark, client_id);
             return;
         }
         // Refusals that are not answered yet are in nobody's way.
         if self.waiting.is_empty() && self.preparing.is_none() && self.appending.is_empty() {
             self.generation = self.app.log.generation();
         }
-        self.waiting.push_back(Waiting { mark, client_id: send.client_id.clone(), send });
+        self.waiting.push_back(Waiting { mark, client_id, command });
         self.prepare(caller);
     }
 
@@ -149,9 +150,9 @@ impl Sends {
         if self.preparing.is_some() {
             return;
         }
-        let Some(Waiting { mark, client_id, send }) = self.waiting.pop_front() else { return };
+        let Some(Waiting { mark, client_id, command }) = self.waiting.pop_front() else { return };
         let (app, caller) = (Arc::clone(&self.app), caller.clone());
-        let future = Box::pin(async move { send::prepare(&app, &caller, send).await });
+        let future = Box::pin(async move { send::prepare(&app, &caller, command).await });
         self.preparing = Some((mark, client_id, future));
     }
 

@@ -16,7 +16,7 @@ use super::close::Close;
 use super::protocol::{self, Ref, Said};
 use crate::auth::LEEWAY;
 use crate::chat::resume::{From, Part};
-use crate::chat::send::Send;
+use crate::chat::send::Command;
 use crate::delivery::frame;
 use crate::delivery::mailbox::{Contents, Item};
 use crate::domain::{
@@ -83,8 +83,8 @@ pub enum Action {
     WriteAtPace(Bytes),
     /// Write a ping with this payload.
     Ping([u8; 8]),
-    /// Check and append a message.
-    Send(Ref, Box<Send>),
+    /// Check and append what becomes a record.
+    Send(Ref, Box<Command>),
     /// Take messages again that come from now on.
     LiftFence,
     /// `received`, with the highest seq that is known here to exist.
@@ -232,7 +232,7 @@ impl State {
 
     fn said(&mut self, mark: Ref, said: Said, actions: &mut Vec<Action>) {
         match said {
-            Said::Send(body) => actions.push(Action::Send(mark, body)),
+            Said::Command(command) => actions.push(Action::Send(mark, command)),
             Said::Received(conversation, seq) => {
                 actions.push(Action::Received(mark, conversation, seq, self.confirm.highest(conversation)));
             }

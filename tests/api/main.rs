@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 
 mod answers;
+mod changes;
 mod client;
 mod conversations;
 mod errors;

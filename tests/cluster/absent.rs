@@ -103,6 +103,15 @@ pub async fn mails(cluster: &Cluster, away: &[Away]) -> Vec<Mailed> {
     }
 }
 
+/// Waits until somebody was mailed.
+pub async fn until_first_mail(cluster: &Cluster) {
+    let began = Instant::now();
+    while all_mails(cluster).await.is_empty() {
+        assert!(began.elapsed() < PATIENCE, "nobody is mailed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn all_mails(cluster: &Cluster) -> Vec<Mailed> {
     let base = cluster.services.mail().1;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();

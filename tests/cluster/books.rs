@@ -69,7 +69,7 @@ pub enum Finding {
     StoredTwice(MessageId),
     /// In history, and nobody sent it.
     Foreign(MessageId),
-    /// A conversation that is not in the order of its log, or of several partitions.
+    /// A conversation that is not in the order of its logs, or of several partitions of one.
     NotInLogOrder(ConversationId),
     /// Somebody who was away was not told of all messages.
     NotMailed(String, usize),
@@ -77,6 +77,11 @@ pub enum Finding {
     MailedTwice(String),
     /// A mail to somebody who was there, or about what nobody wrote.
     MailedForNothing(String),
+}
+
+/// Whether a row's place in its log lies behind that of the row before it; a later log lies behind it whole.
+fn is_behind(one: &Stored, next: &Stored) -> bool {
+    one.log.0 < next.log.0 || (one.log == next.log && one.offset < next.offset)
 }
 
 impl Books {
@@ -153,7 +158,7 @@ impl Books {
             if !rows.iter().map(|row| row.seq.0).eq(1..=rows.len() as i64) {
                 findings.push(Finding::SeqMissing(conversation));
             }
-            if !rows.is_sorted_by(|one, next| one.log == next.log && one.offset < next.offset) {
+            if !rows.is_sorted_by(|one, next| is_behind(one, next)) {
                 findings.push(Finding::NotInLogOrder(conversation));
             }
         }

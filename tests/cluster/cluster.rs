@@ -1,6 +1,7 @@
 //! The cluster of a test: two of each role, on a database, topics, a group and keys of its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,10 +56,27 @@ impl Cluster {
     }
 
     async fn start_on(services: Services, fragile: Option<Fragile>, smtp_url: String) -> Self {
+        let mut cluster = Self::prepare(services, fragile, smtp_url).await;
+        tokio::task::block_in_place(|| {
+            cluster.start_processes();
+            cluster.import_people(&cluster.node("serve", 9).setup());
+        });
+        cluster.remember_memory();
+        cluster
+    }
+
+    /// An empty database, and no process yet; on services that others use too.
+    pub async fn prepare_beside_others() -> Self {
+        let services = Services::shared();
+        let smtp_url = services.mail().0.to_owned();
+        Self::prepare(services, None, smtp_url).await
+    }
+
+    async fn prepare(services: Services, fragile: Option<Fragile>, smtp_url: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("cluster{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let database_url = database::create(services.url("DATABASE_URL"), &name).await;
-        let mut cluster = Self {
+        Self {
             services,
             fragile,
             serves: Vec::new(),
@@ -69,13 +87,11 @@ impl Cluster {
             smtp_url,
             folder: tempfile::tempdir().unwrap(),
             memory: BTreeMap::new(),
-        };
-        tokio::task::block_in_place(|| cluster.start_processes());
-        cluster.remember_memory();
-        cluster
+        }
     }
 
-    fn start_processes(&mut self) {
+    /// Two of each role, all at once. Blocks.
+    pub fn start_processes(&mut self) {
         let [mut one, mut two] = [0, 1].map(|place| self.node("serve", place));
         let [mut three, mut four] = [0, 1].map(|place| self.node("consume", place));
         let began = Instant::now();
@@ -87,22 +103,29 @@ impl Cluster {
         });
         println!("  four processes on an empty database and no topic answer after {:?}", began.elapsed());
         (self.serves, self.consumes) = (vec![one, two], vec![three, four]);
-        self.import_people();
     }
 
     /// A process that is not started yet, with ways of its own to the services.
     pub fn node(&self, role: &'static str, place: usize) -> Node {
         let (database, postgres) = through_proxy(&self.database_url);
         let (redis_url, redis) = through_proxy(self.services.url("REDIS_URL"));
-        let grace = format!("{}ms", GRACE.as_millis());
-        let env = [
+        let shared = [
             ("DATABASE_URL", database.as_str()),
             ("REDIS_URL", &redis_url),
-            ("KAFKA_BROKERS", &self.services.brokers),
-            ("SMTP_URL", &self.smtp_url),
-            ("CHATD_KAFKA__TOPIC_PREFIX", &format!("{}.", self.group)),
-            ("CHATD_KAFKA__GROUP", &self.group),
             ("CHATD_REDIS__PREFIX", &format!("{}:", self.group)),
+        ];
+        let mut env = self.settings();
+        env.extend(self.log_settings());
+        env.extend(shared.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let data = self.folder.path().join(format!("{role}{place}"));
+        Node::new(role, data, env, (postgres, redis))
+    }
+
+    /// What is set on every process, wherever it keeps what it knows.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let grace = format!("{}ms", GRACE.as_millis());
+        let env = [
+            ("SMTP_URL", self.smtp_url.as_str()),
             ("CHATD_NOTIFY__GRACE", &grace),
             ("CHATD_NOTIFY__EMAIL__FROM", "chat@example.test"),
             ("CHATD_LIMITS__ENABLED", "false"),
@@ -110,13 +133,26 @@ impl Cluster {
             ("CHATD_DELIVERY__GAP_PER_CONVERSATION", "100000"),
             ("CHATD_DELIVERY__GAP_TOTAL", "1000000"),
         ];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let data = self.folder.path().join(format!("{role}{place}"));
-        Node::new(role, data, env, (postgres, redis))
+        env.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
-    /// Everybody, with addresses.
-    fn import_people(&self) {
+    /// Where the log is.
+    pub fn log_settings(&self) -> Vec<(String, String)> {
+        let env = [
+            ("KAFKA_BROKERS", self.services.brokers.clone()),
+            ("CHATD_KAFKA__TOPIC_PREFIX", format!("{}.", self.group)),
+            ("CHATD_KAFKA__GROUP", self.group.clone()),
+        ];
+        env.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// A folder in which nothing is yet.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Everybody, with addresses. Blocks.
+    pub fn import_people(&self, setup: &Setup) {
         let line = |id: i64| {
             let address = self.address(id);
             format!("{{\"id\":{id},\"name\":\"user{id}\",\"email\":\"{address}\"}}\n")
@@ -124,16 +160,12 @@ impl Cluster {
         let lines: String = PEOPLE.into_iter().flatten().map(line).collect();
         let file = self.folder.path().join("people.jsonl");
         std::fs::write(&file, lines).unwrap();
-        self.run(&["user", "import", file.to_str().unwrap()]);
+        run(setup, &["user", "import", file.to_str().unwrap()]);
     }
 
     /// Runs a command on the cluster's services, which has to go well; what it printed. Blocks.
     pub fn run(&self, arguments: &[&str]) -> String {
-        let setup: Setup = self.node("serve", 9).setup();
-        let output = setup.command().args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+        run(&self.node("serve", 9).setup(), arguments)
     }
 
     /// The topic that is the log.
@@ -210,6 +242,14 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Runs a command, which has to go well; what it printed. Blocks.
+pub fn run(setup: &Setup, arguments: &[&str]) -> String {
+    let output = setup.command().args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A proxy in front of a service that is named by a URL, and the URL that leads through it.

@@ -3,7 +3,8 @@
 //!
 //! What was accepted has to be in history once, in one order, on every device, and mailed as promised. The
 //! defaults are short; `CLUSTER_ROUNDS` multiplies what is repeated and `CLUSTER_LONG=1` lasts as long as an
-//! outage does. What was measured is printed (`cargo test --test cluster -- --nocapture`).
+//! outage does; `MOVE_EVENTS` says how long the history is that moves. What was measured is printed
+//! (`cargo test --test cluster -- --nocapture`).
 
 #![allow(clippy::unwrap_used, reason = "a panic is a test's way to fail, in what tests share too")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "the same; and what was measured is printed")]
@@ -28,6 +29,7 @@ mod person;
 
 mod absent;
 mod answers;
+mod archive;
 mod books;
 mod broker;
 mod chaos;
@@ -36,6 +38,7 @@ mod database;
 mod doctor;
 mod kill;
 mod log;
+mod moving;
 mod node;
 mod postgres;
 mod proxy;

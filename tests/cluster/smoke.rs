@@ -65,6 +65,31 @@ async fn people_on_two_nodes_are_in_one_chat() {
         from_one.iter().map(|r| r.id).collect::<Vec<_>>()
     );
     assert_eq!(stored[19].content, "hello 20");
+
+    // What is edited and deleted on one node is so on the other, and in the database.
+    let [first, second] = [0, 1].map(|at: usize| stored[at].id.to_string());
+    let change = |kind: &str, id: &str| json!({"type": kind, "conversation": "dm-1-2", "id": id, "content": "changed"});
+    ana.send_json(&change("edit", &first)).await.unwrap();
+    for client in [&mut ana, &mut ben] {
+        let edited = next(client, "edited").await;
+        assert_eq!((&edited["id"], &edited["content"]), (&json!(first), &json!("changed")));
+    }
+    ben.send_json(&change("delete", &second)).await.unwrap();
+    for client in [&mut ana, &mut ben] {
+        assert_eq!(next(client, "deleted").await["id"], second);
+    }
+    ben.send_json(&change("edit", &first)).await.unwrap();
+    assert_eq!(next(&mut ben, "error").await["code"], "forbidden");
+    for (node, user) in [(one, 2), (two, 1)] {
+        let path = "/v1/conversations/dm-1-2/messages?after=0&limit=2";
+        let (_, page) = history::get(node.address(), path, user).await;
+        let contents: Vec<_> =
+            page["messages"].as_array().unwrap().iter().map(|row| &row["content"]).collect();
+        assert_eq!(contents, [&json!("changed"), &Value::Null]);
+    }
+    let left = database::history(&cluster.database_url).await;
+    let words: Vec<_> = left.iter().take(2).map(|row| row.content.as_str()).collect();
+    assert_eq!((left.len(), words), (22, vec!["changed", ""]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

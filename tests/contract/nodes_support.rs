@@ -159,14 +159,23 @@ pub fn text(offset: Offset, from: i64, to: i64, content: &str) -> Outcome {
             content: Content::new(content).unwrap(),
             data: None,
             reply_to: None,
-        }),
+        })
+        .into(),
     })
 }
 
 pub fn rejection(offset: Offset, from: i64, to: i64) -> Outcome {
     let Outcome::Stored(event) = message(offset, from, to) else { unreachable!() };
     let Event { conversation, position, id, client_id, from, .. } = event;
-    Outcome::Rejected(Rejection { conversation, position, id, client_id, from, code: ErrorCode::Conflict })
+    Outcome::Rejected(Rejection {
+        conversation,
+        position,
+        id,
+        client_id,
+        from,
+        code: ErrorCode::Conflict,
+        digest: None,
+    })
 }
 
 pub fn publication(prev: Offset, through: Offset, outcomes: Vec<Outcome>) -> Publication {

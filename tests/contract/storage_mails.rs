@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use chatd::domain::{Seq, Timestamp};
+use chatd::domain::{Record, Seq, Timestamp};
 use chatd::storage::Settlement;
 
 use crate::storage_notifications::{HOUR, begin, confirm, lease, mails, raise};
-use crate::storage_support::{Store, on_each_storage, user};
+use crate::storage_support::{Owner, Store, delete, dm, edit, id_of, message, on_each_storage, user};
 
 on_each_storage!(
     a_leased_mail_belongs_to_one_worker_until_the_lease_ends,
@@ -17,6 +17,7 @@ on_each_storage!(
     a_settled_mail_stays_settled,
     a_letter_leaves_out_what_was_confirmed_meanwhile,
     a_letter_quotes_twenty_and_counts_all,
+    a_letter_has_the_last_words_and_leaves_out_what_was_deleted,
     settled_mails_are_pruned,
 );
 
@@ -109,6 +110,30 @@ async fn a_letter_quotes_twenty_and_counts_all(store: Store) {
     assert_eq!((letter.count, letter.contents.len(), letter.to), (25, 20, Seq(25)));
     assert_eq!((letter.contents[0].as_str(), letter.contents[19].as_str()), ("text 1", "text 20"));
     assert_eq!(letter.sender_name, "user4", "somebody without a row has a name too");
+}
+
+async fn a_letter_has_the_last_words_and_leaves_out_what_was_deleted(store: Store) {
+    let mut owner = begin(&store).await;
+    for client_id in ["a", "b", "c"] {
+        owner.apply_records(vec![message(2, 3, client_id, client_id, 1)]).await;
+    }
+    assert_eq!(raise(&owner).await, mails(1));
+    let mail = lease(&store).await.remove(0);
+    let change = async |owner: &mut Owner, record: Record| {
+        owner.apply_records(vec![record]).await;
+        store.letter(mail.id).await.unwrap().map(|letter| (letter.count, letter.contents, letter.from.0))
+    };
+    let told = |texts: &[&str], from: i64| {
+        Some((texts.len() as u32, texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>(), from))
+    };
+    let ids = ["a", "b", "c"].map(|client_id| id_of(2, 3, client_id));
+    assert_eq!(change(&mut owner, edit(2, 3, "e1", ids[1], "x")).await, told(&["a", "x", "c"], 1));
+    assert_eq!(change(&mut owner, delete(2, 3, "d1", ids[0])).await, told(&["x", "c"], 2));
+    assert_eq!(change(&mut owner, edit(2, 3, "e2", ids[1], "y")).await, told(&["y", "c"], 2));
+    assert_eq!(change(&mut owner, delete(2, 3, "d2", ids[2])).await, told(&["y"], 2));
+    assert_eq!(change(&mut owner, delete(2, 3, "d3", ids[1])).await, None, "nothing is left to tell");
+    assert_eq!(raise(&owner).await, mails(0), "nor does any of that raise another");
+    assert_eq!(store.due_at(dm(2, 3)).await.unwrap(), None);
 }
 
 async fn settled_mails_are_pruned(store: Store) {

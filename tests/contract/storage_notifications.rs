@@ -7,7 +7,7 @@ use std::time::Duration;
 use chatd::domain::{Seq, Timestamp};
 use chatd::storage::{DuePolicy, LeasedMail, Letter, Move, NewUser, Raised, Settlement};
 
-use crate::storage_support::{Owner, Store, dm, on_each_storage, until, user};
+use crate::storage_support::{Owner, Store, delete, dm, edit, id_of, message, on_each_storage, until, user};
 
 on_each_storage!(
     who_is_away_gets_one_mail_with_everything_unconfirmed,
@@ -24,6 +24,7 @@ on_each_storage!(
     what_is_long_overdue_is_recorded_as_too_old,
     one_call_raises_no_more_than_its_limit,
     the_next_work_is_the_nearest,
+    an_edit_raises_no_mail_and_neither_does_what_was_deleted,
 );
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -101,6 +102,21 @@ async fn who_is_away_gets_one_mail_with_everything_unconfirmed(store: Store) {
     store.settle_mail(leased[0].id, &Settlement::Sent).await.unwrap();
     assert_eq!(store.next_work().await.unwrap(), None);
     assert_eq!(raise(&owner).await, Raised::default(), "told once");
+}
+
+async fn an_edit_raises_no_mail_and_neither_does_what_was_deleted(store: Store) {
+    let mut owner = begin(&store).await;
+    let (a, b) = (id_of(2, 3, "a"), id_of(2, 3, "b"));
+    owner.apply_records(vec![message(2, 3, "a", "read", 1)]).await;
+    confirm(&store, 2, 3, 3, 1).await;
+    owner.apply_records(vec![edit(2, 3, "e1", a, "changed"), message(2, 3, "b", "gone", 1)]).await;
+    owner.apply_records(vec![edit(2, 3, "e2", b, "still gone"), delete(2, 3, "d", b)]).await;
+    assert_eq!(raise(&owner).await, Raised::default());
+    assert_eq!(store.due_at(dm(2, 3)).await.unwrap(), None);
+    owner.apply_records(vec![message(2, 3, "c", "new", 1)]).await;
+    assert_eq!(raise(&owner).await, mails(1));
+    let letter = store.letter(lease(&store).await[0].id).await.unwrap().unwrap();
+    assert_eq!((letter.count, letter.contents, letter.from), (1, vec!["new".to_owned()], Seq(6)));
 }
 
 async fn nobody_is_told_of_own_messages(store: Store) {

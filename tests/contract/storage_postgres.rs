@@ -13,7 +13,9 @@ use chatd::storage::{Applied, Events, Ledger, Page, StorageError, Users};
 use crate::postgres_proxy::Proxy;
 use crate::postgres_schema::Schema;
 use crate::stack::stack;
-use crate::storage_support::{Owner, dm, log_identity, message, postgres_on, user};
+use crate::storage_support::{
+    Owner, answer, delete, dm, edit, id_of, log_identity, message, postgres_on, user,
+};
 
 /// The same database by another way: host, port, parameters.
 fn by(settings: &PostgresSettings, host: &str, port: Option<u16>, parameters: &str) -> PostgresSettings {
@@ -152,9 +154,28 @@ async fn a_batch_costs_the_same_few_statements_whatever_its_size() {
     assert_eq!(proxy.statements(), (4, 2), "one message");
     owner.apply_records(talk(51, 2_051)).await;
     assert_eq!(proxy.statements(), (4, 2), "2,000 messages");
-    let page = owner.store.page(dm(1, 100), Page::Newest { skip: 0 }, 50).await.unwrap();
-    assert_eq!(page.rows.len(), 42);
+    let told = |n: u32| (i64::from(n % 50) + 1, i64::from(n % 50) + 100, format!("c{n}"));
+    let changes = (0..1_000).flat_map(|n| {
+        let (from, to, client_id) = told(n);
+        let id = id_of(from, to, &client_id);
+        let last = if n % 3 == 0 {
+            delete(from, to, &format!("d{n}"), id)
+        } else {
+            answer(to, from, &format!("r{n}"), id)
+        };
+        [edit(from, to, &format!("e{n}"), id, "y"), last]
+    });
+    owner.apply_records(changes.collect()).await;
+    assert_eq!(proxy.statements(), (8, 2), "2,000 edits, deletions and answers");
+    owner.apply_records(vec![edit(1, 100, "e", id_of(1, 100, "c50"), "z")]).await;
+    assert_eq!(proxy.statements(), (7, 2), "one edit");
+    owner.apply_records(vec![answer(1, 100, "r", id_of(1, 100, "c50"))]).await;
+    assert_eq!(proxy.statements(), (6, 2), "one answer");
+    let page = owner.store.messages(dm(1, 100), Page::Newest { skip: 0 }, 50).await.unwrap();
+    assert_eq!(page.rows.len(), 50);
     assert_eq!(proxy.statements(), (1, 0), "a page of history");
+    owner.store.messages(dm(1, 100), Page::Newest { skip: 20 }, 50).await.unwrap();
+    assert_eq!(proxy.statements(), (1, 0), "another one");
     for (limit, rows) in [(1, 1), (100, 1)] {
         let page = owner.store.conversations(user(1), None, limit).await.unwrap();
         assert_eq!(page.rows.len(), rows);
@@ -229,6 +250,7 @@ async fn a_caller_who_goes_away_disturbs_nobody() {
             dead: Vec::new(),
         }],
         grace: Duration::from_secs(10),
+        rules: chatd::domain::history::Rules::default(),
     };
     let mut next = 0;
     for polls in 0..12 {
@@ -272,4 +294,27 @@ async fn people_who_look_into_the_database_find_messages() {
     };
     let id = "1ba04d0a-f5b1-834e-870a-1336a013b369".to_owned();
     assert_eq!(client, (id, 2, 3, "text 1".to_owned()));
+}
+
+#[tokio::test]
+async fn people_who_look_into_the_database_find_the_last_words_and_none_of_what_was_deleted() {
+    let schema = Schema::new();
+    let (settings, client) = (schema.settings(), schema.connect().await);
+    let mut owner = Owner::new(&postgres_on(schema, settings).await, 1).await;
+    let (kept, gone) = (id_of(2, 3, "a"), id_of(2, 3, "b"));
+    let records = vec![
+        message(2, 3, "a", "kept, first", 1),
+        message(2, 3, "b", "gone, first", 1),
+        edit(2, 3, "e1", kept, "kept, last"),
+        edit(2, 3, "e2", gone, "gone, second"),
+        delete(2, 3, "d", gone),
+    ];
+    owner.apply_records(records).await;
+    let rows = client.query("SELECT id::text, content FROM messages ORDER BY content", &[]).await.unwrap();
+    let rows: Vec<(String, Option<String>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(rows, [(kept.to_string(), Some("kept, last".to_owned())), (gone.to_string(), None)]);
+    // No older words are left in any row.
+    let text = "SELECT string_agg(e::text, ' ') FROM events AS e";
+    let all: String = client.query_one(text, &[]).await.unwrap().get(0);
+    assert!(all.contains("kept, last") && !all.contains("first") && !all.contains("gone"), "{all}");
 }

@@ -7,15 +7,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chatd::domain::history::Rules;
 use chatd::domain::{
-    ClientId, Content, ConversationId, Event, Frontier, LogNumber, MessageBody, MessageId, Offset, Outcome,
-    Partition, Position, Record, RecordBody, Seq, Timestamp, UserId,
+    ClientId, Content, ConversationId, Event, EventBody, Frontier, LogNumber, MessageBody, MessageId, Offset,
+    Outcome, Partition, Position, Record, RecordBody, Seq, Timestamp, UserId,
 };
 use chatd::pipeline::LogIdentity;
 use chatd::pipeline::partitioner::partition_of;
 use chatd::storage::postgres::{PostgresSettings, PostgresStore};
 use chatd::storage::sqlite::{SqliteSettings, SqliteStore};
-use chatd::storage::{Applied, Batch, Page, PartitionBatch, Storage};
+use chatd::storage::{Applied, Batch, Claim, PartitionBatch, Storage};
 use uuid::Uuid;
 
 use crate::postgres_schema::Schema;
@@ -48,6 +49,13 @@ pub(crate) use on_each_storage;
 pub struct Store {
     ports: Arc<dyn Storage>,
     _place: Arc<dyn Send + Sync>,
+}
+
+impl Store {
+    /// Ports over a database that goes with its place.
+    pub fn new(ports: Arc<dyn Storage>, place: Arc<dyn Send + Sync>) -> Self {
+        Self { ports, _place: place }
+    }
 }
 
 impl Deref for Store {
@@ -102,9 +110,34 @@ pub fn message(from: i64, to: i64, client_id: &str, content: &str, at: i64) -> R
     }
 }
 
+/// The text of a message that has one.
 pub fn content_of(event: &Event) -> &str {
-    let RecordBody::Message(message) = &event.body;
-    message.content.as_str()
+    let EventBody::Message(message) = &event.body else { panic!("no message: {event:?}") };
+    message.content.as_ref().expect("a text").as_str()
+}
+
+/// The id of a message as `message` makes it.
+pub fn id_of(from: i64, to: i64, client_id: &str) -> MessageId {
+    MessageId::derive(dm(from, to), user(from), &ClientId::new(client_id).unwrap())
+}
+
+/// An edit of a message by one of the two, as it lies on the log.
+pub fn edit(from: i64, to: i64, client_id: &str, target: MessageId, content: &str) -> Record {
+    let content = Content::new(content).unwrap();
+    Record { body: RecordBody::Edit { target, content }, ..message(from, to, client_id, "x", 1) }
+}
+
+/// The deletion of a message by one of the two, as it lies on the log.
+pub fn delete(from: i64, to: i64, client_id: &str, target: MessageId) -> Record {
+    Record { body: RecordBody::Delete { target }, ..message(from, to, client_id, "x", 1) }
+}
+
+/// An answer to a message, as it lies on the log.
+pub fn answer(from: i64, to: i64, client_id: &str, reply_to: MessageId) -> Record {
+    let mut record = message(from, to, client_id, "an answer", 1);
+    let RecordBody::Message(message) = &mut record.body else { unreachable!() };
+    message.reply_to = Some(reply_to);
+    record
 }
 
 pub fn seqs(events: &[Event]) -> Vec<i64> {
@@ -112,7 +145,7 @@ pub fn seqs(events: &[Event]) -> Vec<i64> {
 }
 
 pub async fn history(store: &Store, conversation: ConversationId) -> Vec<Event> {
-    store.page(conversation, Page::After(Seq(0)), 10_000).await.unwrap().rows
+    store.events(conversation, Seq(0), 10_000).await.unwrap().rows
 }
 
 /// The log that every test follows, unless it says otherwise.
@@ -128,7 +161,10 @@ pub struct Owner {
     pub next: Vec<Offset>,
     /// How long until what it applies is due.
     pub grace: Duration,
-    said: u32,
+    /// By what it judges.
+    pub rules: Rules,
+    /// How many messages of its own it has said: the names of its retries.
+    pub said: u32,
 }
 
 impl Owner {
@@ -136,21 +172,27 @@ impl Owner {
         let log = store.attach_log(log_identity(partitions)).await.unwrap();
         let all: Vec<Partition> = (0..partitions).collect();
         let claims = store.claim(log, &all).await.unwrap();
+        Self::of(store, log, claims)
+    }
+
+    /// Of a log that was claimed already.
+    pub fn of(store: &Store, log: LogNumber, claims: Vec<Claim>) -> Self {
         Self {
             store: store.clone(),
             log,
             epochs: claims.iter().map(|claim| claim.epoch).collect(),
             next: claims.iter().map(|claim| claim.next_offset).collect(),
             grace: Duration::from_secs(3_600),
+            rules: Rules::default(),
             said: 0,
         }
     }
 
     /// Another hand of the same owner: two apply at the same time where each keeps to partitions of its own.
     pub fn other_hand(&self) -> Self {
-        let Self { store, log, epochs, next, grace, said } = self;
+        let Self { store, log, epochs, next, grace, rules, said } = self;
         let (store, epochs, next) = (store.clone(), epochs.clone(), next.clone());
-        Self { store, log: *log, epochs, next, grace: *grace, said: *said }
+        Self { store, log: *log, epochs, next, grace: *grace, rules: *rules, said: *said }
     }
 
     pub fn partition(&self, conversation: ConversationId) -> Partition {
@@ -170,7 +212,7 @@ impl Owner {
             batch.records.push((batch.next, record));
             batch.next += 1;
         }
-        Batch { log: self.log, partitions, grace: self.grace }
+        Batch { log: self.log, partitions, grace: self.grace, rules: self.rules }
     }
 
     /// A batch of a partition without records.

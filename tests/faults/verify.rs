@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use chatd::domain::ConversationId;
+use chatd::cli::bench::client::Client;
+use chatd::domain::{ClientId, ConversationId, MessageId, UserId};
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::sqlite::SqliteConnection;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::damage::{
     assert_history, assert_nothing_is_accepted, copy, put, start, stop, talk, wait_for_ready,
@@ -77,6 +78,45 @@ async fn a_history_that_follows_from_its_log_is_proved_and_one_that_does_not_is_
     alter(&erased, "UPDATE events SET content = NULL WHERE seq = 9");
     let ended = verify(&erased);
     assert_eq!((ended.code, counted(&ended)["erased"].clone()), (Some(0), 3.into()), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_and_deletions_are_proved_too_and_what_they_changed_is_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path());
+    history::get(&server.address, "/v1/me", 2).await; // who is known from then on
+    let mut ana = Client::connect(&server.ws(&crate::support::token(1)), &[]).await.unwrap();
+    let message =
+        |client_id: &str| json!({"type": "send", "to": 2, "client_id": client_id, "content": client_id});
+    let id = |client_id: &str| {
+        let (conversation, client_id) = ("dm-1-2".parse().unwrap(), ClientId::new(client_id).unwrap());
+        MessageId::derive(conversation, UserId::new(1).unwrap(), &client_id)
+    };
+    let change = |kind: &str, client_id: &str, target: &str| {
+        let target = id(target);
+        json!({"type": kind, "conversation": "dm-1-2", "client_id": client_id, "id": target, "content": "changed"})
+    };
+    for frame in [
+        message("a"),
+        message("b"),
+        change("edit", "e1", "a"),
+        change("edit", "e2", "b"),
+        change("delete", "d", "b"),
+        change("edit", "e3", "never"),
+    ] {
+        ana.send_json(&frame).await.unwrap();
+    }
+    while ana.recv_json().await.unwrap()["type"] != "rejected" {}
+    stop(&mut server);
+    let ended = verify(folder.path());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let counts = counted(&ended);
+    let counts = ["records", "stored", "erased", "rejected", "differences"].map(|name| counts[name].clone());
+    assert_eq!(counts, [6, 5, 1, 1, 0].map(Value::from));
+    // What a changed message asked for is compared all the same.
+    alter(folder.path(), "UPDATE events SET digest = randomblob(16) WHERE kind = 'edit' AND seq = 4");
+    let ended = verify(folder.path());
+    assert_eq!((ended.code, ended.stderr.contains("another content")), (Some(1), true), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,6 +57,42 @@ async fn who_confirms_in_time_gets_none() {
 }
 
 #[tokio::test]
+async fn a_mail_has_the_last_words_and_none_of_what_was_deleted() {
+    let mut house = House::open().await;
+    let mut worker = house.capturing();
+    let kept = house.say(2, 3, "Helo").await;
+    let gone = house.say(2, 3, "Oops").await;
+    house.edit(2, 3, kept, "Hello").await;
+    house.edit(2, 3, gone, "Oops again").await;
+    house.delete(2, 3, gone).await;
+    assert_eq!(worker.told().await.0, user(3));
+    let mails = house.captured();
+    let (_, text) = parts(&mails[0]);
+    assert_eq!(
+        text,
+        "Hi user3,\n\nYou have a new message from user2:\n\n\"Hello\"\n\nOpen the chat to reply."
+    );
+    // What happens to it afterwards is no news by mail.
+    house.edit(2, 3, kept, "Hello!").await;
+    house.delete(2, 3, kept).await;
+    sleep(QUIET).await;
+    assert_eq!(house.captured().len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_in_time_is_mailed_to_nobody() {
+    let mut house = House::open().await;
+    let worker = house.capturing();
+    let gone = house.say(2, 3, "Oops").await;
+    house.delete(2, 3, gone).await;
+    sleep(QUIET).await;
+    assert_eq!(house.captured().len(), 0);
+    assert_eq!(house.store.next_work().await.unwrap(), None);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn three_messages_are_one_mail_of_three() {
     let mut house = House::open().await;
     let mut worker = house.capturing();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chatd::domain::history::Rules;
 use chatd::domain::{
     ClientId, Content, ConversationId, EmailAddress, Frontier, LogNumber, MessageBody, MessageId, Offset,
     Record, RecordBody, Seq, Timestamp, UserId,
@@ -67,21 +68,17 @@ impl House {
     }
 
     /// Stores a message and tells nobody.
-    pub async fn store_only(&mut self, from: i64, to: i64, content: &str) {
+    pub async fn store_only(&mut self, from: i64, to: i64, content: &str) -> MessageId {
+        let content = Content::new(content).unwrap();
+        self.store_record(from, to, RecordBody::Message(MessageBody { content, data: None, reply_to: None }))
+            .await
+    }
+
+    async fn store_record(&mut self, from: i64, to: i64, body: RecordBody) -> MessageId {
         let client_id = ClientId::new(format!("c{}", self.next)).unwrap();
         let conversation = dm(from, to);
-        let record = Record {
-            id: MessageId::derive(conversation, user(from), &client_id),
-            client_id,
-            conversation,
-            from: user(from),
-            at: Timestamp::now(),
-            body: RecordBody::Message(MessageBody {
-                content: Content::new(content).unwrap(),
-                data: None,
-                reply_to: None,
-            }),
-        };
+        let id = MessageId::derive(conversation, user(from), &client_id);
+        let record = Record { id, client_id, conversation, from: user(from), at: Timestamp::now(), body };
         let batch = PartitionBatch {
             partition: 0,
             epoch: self.epoch,
@@ -92,8 +89,23 @@ impl House {
             records: vec![(self.next, record)],
             dead: Vec::new(),
         };
-        self.store.apply(Batch { log: self.log, partitions: vec![batch], grace: GRACE }).await.unwrap();
+        let batch = Batch { log: self.log, partitions: vec![batch], grace: GRACE, rules: Rules::default() };
+        self.store.apply(batch).await.unwrap();
         self.next += 1;
+        id
+    }
+
+    /// An author edits a message.
+    pub async fn edit(&mut self, from: i64, to: i64, target: MessageId, content: &str) {
+        let content = Content::new(content).unwrap();
+        self.store_record(from, to, RecordBody::Edit { target, content }).await;
+        self.publish();
+    }
+
+    /// An author deletes a message.
+    pub async fn delete(&mut self, from: i64, to: i64, target: MessageId) {
+        self.store_record(from, to, RecordBody::Delete { target }).await;
+        self.publish();
     }
 
     /// Tells the nodes of everything stored.
@@ -101,9 +113,10 @@ impl House {
         self.published.lock().unwrap().advance(0, self.next - 1);
     }
 
-    pub async fn say(&mut self, from: i64, to: i64, content: &str) {
-        self.store_only(from, to, content).await;
+    pub async fn say(&mut self, from: i64, to: i64, content: &str) -> MessageId {
+        let id = self.store_only(from, to, content).await;
         self.publish();
+        id
     }
 
     /// A device confirms everything up to a seq.

@@ -1,18 +1,69 @@
 //! The books at the end of a schedule. History is compared with what follows from the log by a reckoning of
 //! its own, which shares nothing with `domain::history` but the decoding of values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chatd::domain::{ConversationId, MessageId, Offset, Partition, RecordBody, Seq, Timestamp};
+use chatd::domain::{
+    Content, ConversationId, EventBody, MessageId, Offset, Partition, Record, RecordBody, Seq, Timestamp,
+};
 use chatd::pipeline::record::{self, Undecodable};
 
+use crate::client::Client;
 use crate::log::Lane;
 use crate::store::REFUSED;
 use crate::traffic::NEWER;
 use crate::world::{PARTITIONS, World};
 
-/// An event: id, text, time, where.
-type Owed = (MessageId, String, Timestamp, Partition, Offset);
+/// An event: id, what it says, time, where.
+type Owed = (MessageId, Said, Timestamp, Partition, Offset);
+
+/// What a record or an event says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Said {
+    Message { text: String, reply_to: Option<MessageId> },
+    Edit { target: MessageId, text: String },
+    Delete { target: MessageId },
+}
+
+impl Said {
+    fn of_record(body: &RecordBody) -> Self {
+        let text = |content: &Content| content.as_str().to_owned();
+        match body {
+            RecordBody::Message(body) => Self::Message { text: text(&body.content), reply_to: body.reply_to },
+            RecordBody::Edit { target, content } => Self::Edit { target: *target, text: text(content) },
+            RecordBody::Delete { target } => Self::Delete { target: *target },
+        }
+    }
+
+    /// As it came.
+    fn of_event(body: &EventBody) -> Self {
+        let text = |content: &Option<Content>| content.as_ref().unwrap().as_str().to_owned();
+        match body {
+            EventBody::Message(body) => Self::Message { text: text(&body.content), reply_to: body.reply_to },
+            EventBody::Edited { target, content } => Self::Edit { target: *target, text: text(content) },
+            EventBody::Deleted { target } => Self::Delete { target: *target },
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Message { text, .. } | Self::Edit { text, .. } if text.starts_with(REFUSED))
+    }
+
+    fn refers_to(&self) -> Option<MessageId> {
+        match self {
+            Self::Message { reply_to, .. } => *reply_to,
+            Self::Edit { target, .. } | Self::Delete { target } => Some(*target),
+        }
+    }
+}
+
+/// What is known of a stored record.
+struct Known {
+    said: Said,
+    record: Record,
+    /// Of a message, its text now.
+    text: Option<String>,
+}
 
 /// What should have become of the values of a log.
 #[derive(Default)]
@@ -22,12 +73,66 @@ struct Expected {
     dead: Vec<(Partition, Offset)>,
     /// Where each partition stands still.
     ends: Vec<Offset>,
+    known: HashMap<MessageId, Known>,
+    impossible: HashSet<(MessageId, Said)>,
+}
+
+impl Expected {
+    /// The fate of a record that is not refused by the store.
+    fn take(&mut self, record: Record, partition: Partition, offset: Offset) {
+        let (id, said) = (record.id, Said::of_record(&record.body));
+        if let Some(known) = self.known.get(&id) {
+            if known.said != said {
+                self.rejected.push((id, partition, offset));
+            }
+            return;
+        }
+        if said.refers_to().is_some() {
+            let was_before = self.impossible.contains(&(id, said.clone()));
+            if was_before || !self.happens(&record, &said) {
+                self.impossible.insert((id, said));
+                self.rejected.push((id, partition, offset));
+                return;
+            }
+        }
+        let events = self.events.entry(record.conversation).or_default();
+        let at = events.last().map_or(record.at, |last| last.2.max(record.at));
+        events.push((id, said.clone(), at, partition, offset));
+        let text = match &said {
+            Said::Message { text, .. } => Some(text.clone()),
+            Said::Edit { .. } | Said::Delete { .. } => None,
+        };
+        self.known.insert(id, Known { said, record, text });
+    }
+
+    /// Whether what a record refers to is there for it; then the message is changed.
+    fn happens(&mut self, record: &Record, said: &Said) -> bool {
+        let Some(target) = said.refers_to().and_then(|target| self.known.get_mut(&target)) else {
+            return false;
+        };
+        let is_message = matches!(target.said, Said::Message { .. });
+        if !is_message || target.record.conversation != record.conversation {
+            return false;
+        }
+        let may = target.text.is_some() && target.record.from == record.from;
+        match said {
+            Said::Message { .. } => true,
+            Said::Edit { text, .. } if may => {
+                target.text = Some(text.clone());
+                true
+            }
+            Said::Delete { .. } if may => {
+                target.text = None;
+                true
+            }
+            Said::Edit { .. } | Said::Delete { .. } => false,
+        }
+    }
 }
 
 impl World {
     fn expected(&self) -> Expected {
         let mut expected = Expected::default();
-        let mut texts: HashMap<MessageId, String> = HashMap::new();
         for (partition, lane) in (0..PARTITIONS).zip(&self.log.lanes) {
             let mut end = lane.end();
             for (offset, value) in (0..).zip(&lane.values) {
@@ -42,22 +147,11 @@ impl World {
                         break;
                     }
                 };
-                let RecordBody::Message(message) = record.body;
-                let text = message.content.as_str().to_owned();
-                if text.starts_with(REFUSED) {
+                if Said::of_record(&record.body).is_refused() {
                     expected.dead.push((partition, offset));
                     continue;
                 }
-                match texts.get(&record.id) {
-                    Some(known) if *known == text => {}
-                    Some(_) => expected.rejected.push((record.id, partition, offset)),
-                    None => {
-                        texts.insert(record.id, text.clone());
-                        let events = expected.events.entry(record.conversation).or_default();
-                        let at = events.last().map_or(record.at, |last| last.2.max(record.at));
-                        events.push((record.id, text, at, partition, offset));
-                    }
-                }
+                expected.take(record, partition, offset);
             }
             expected.ends.push(end);
         }
@@ -101,6 +195,13 @@ impl World {
         for (conversation, owed) in &expected.events {
             self.audit_conversation(*conversation, owed);
         }
+        let messages = expected.known.iter().filter(|(_, known)| matches!(known.said, Said::Message { .. }));
+        for (id, known) in messages {
+            let Some(event) = self.store.stored.get(id) else { continue };
+            let EventBody::Message(message) = self.store.as_read(event).body else { continue };
+            let text = message.content.as_ref().map(Content::as_str);
+            self.checker.ensure(text == known.text.as_deref(), "words", || format!("{id}: {text:?}"));
+        }
     }
 
     fn audit_conversation(&mut self, conversation: ConversationId, owed: &[Owed]) {
@@ -119,9 +220,8 @@ impl World {
                 checker.ensure(before.at <= event.at, "time", what);
                 checker.ensure(before.position < event.position, "position", what);
             }
-            let Some((_, text, at, partition, offset)) = owed.get(index) else { continue };
-            let RecordBody::Message(message) = &event.body;
-            checker.ensure(message.content.as_str() == text, "fate", what);
+            let Some((_, said, at, partition, offset)) = owed.get(index) else { continue };
+            checker.ensure(Said::of_event(&event.body) == *said, "fate", what);
             checker.ensure(event.at == *at, "time", what);
             let place = (event.position.partition, event.position.offset);
             checker.ensure(place == (*partition, *offset), "position", what);
@@ -155,12 +255,44 @@ impl World {
                     });
                 }
             }
+            if all && let Some(what) = self.misread(client) {
+                self.checker.fail("words", || format!("client {number}: {what}"));
+            }
             for rejection in self.store.rejections.iter().filter(|one| one.from == client.user) {
                 let told = client.rejected.contains(&rejection.id);
                 self.checker
                     .ensure(told, "rejected", || format!("client {number} was not told of {rejection:?}"));
             }
         }
+    }
+}
+
+impl World {
+    /// A message that a device shows with other words than history has, though it has all that happened to it.
+    fn misread(&self, client: &Client) -> Option<String> {
+        let mut shown: HashMap<MessageId, Option<&str>> = HashMap::new();
+        let mut seen: HashMap<MessageId, usize> = HashMap::new();
+        for frame in client.frames.values() {
+            let (_, _, id) = frame.place()?;
+            shown.insert(id, frame.words());
+            *seen.entry(id).or_default() += 1;
+        }
+        let mut happened: HashMap<MessageId, usize> = HashMap::new();
+        for event in self.store.stored.values() {
+            let id = match &event.body {
+                EventBody::Message(_) => event.id,
+                EventBody::Edited { target, .. } | EventBody::Deleted { target } => *target,
+            };
+            *happened.entry(id).or_default() += 1;
+        }
+        let whole = shown.iter().filter(|(id, _)| seen.get(id) == happened.get(id));
+        let wrong = whole.into_iter().find(|(id, words)| {
+            let EventBody::Message(message) = self.store.as_read(&self.store.stored[*id]).body else {
+                return true;
+            };
+            message.content.as_ref().map(Content::as_str) != **words
+        });
+        wrong.map(|(id, words)| format!("{id} reads {words:?}"))
     }
 }
 

@@ -1,10 +1,13 @@
 //! Devices as their users hold them, the sockets between them and the server, and what must hold of every
 //! frame on a socket.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use chatd::domain::{ConversationId, CursorScope, Frontier, MessageId, RecordBody, Seq, UserId};
+use chatd::domain::{
+    Content, ConversationId, CursorScope, Event, EventBody, Frontier, MessageId, Seq, UserId,
+};
 use serde::Deserialize;
 
 use crate::checker::Checker;
@@ -22,6 +25,8 @@ pub struct Client {
     pub name: Option<String>,
     pub cursor: Option<String>,
     pub held: BTreeMap<ConversationId, Ranges>,
+    /// The frame of each event that it has, as it came last.
+    pub frames: BTreeMap<(ConversationId, Seq), Frame>,
     /// What others had confirmed when this client began: it is owed what lies above. `None`: not known yet.
     pub floor: Option<BTreeMap<ConversationId, Seq>>,
     pub rejected: Vec<MessageId>,
@@ -32,14 +37,16 @@ pub struct Client {
 
 impl Client {
     pub fn new(user: UserId, acks: bool, name: Option<String>) -> Self {
-        let (held, rejected, gaps) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { user, acks, name, cursor: None, held, floor: None, rejected, gaps, socket: None }
+        let (held, frames) = (BTreeMap::new(), BTreeMap::new());
+        let (rejected, gaps) = (Vec::new(), Vec::new());
+        Self { user, acks, name, cursor: None, held, frames, floor: None, rejected, gaps, socket: None }
     }
 
     /// Begins anew with nothing; `owed` is whether it asks for everything from the first event on.
     pub fn reset(&mut self, owed: bool) {
         self.cursor = None;
         self.held.clear();
+        self.frames.clear();
         self.rejected.clear();
         self.gaps.clear();
         self.floor = owed.then(BTreeMap::new);
@@ -66,7 +73,18 @@ pub enum Frame {
         conversation: ConversationId,
         seq: Seq,
         id: MessageId,
-        content: String,
+        content: Option<String>,
+    },
+    Edited {
+        conversation: ConversationId,
+        seq: Seq,
+        id: MessageId,
+        content: Option<String>,
+    },
+    Deleted {
+        conversation: ConversationId,
+        seq: Seq,
+        id: MessageId,
     },
     Gap {
         conversation: ConversationId,
@@ -103,6 +121,24 @@ pub enum Frame {
 impl Frame {
     pub fn parse(text: &Bytes) -> Self {
         serde_json::from_slice(text).unwrap()
+    }
+
+    /// Conversation, seq and message of an event.
+    pub fn place(&self) -> Option<(ConversationId, Seq, MessageId)> {
+        match self {
+            Self::Message { conversation, seq, id, .. }
+            | Self::Edited { conversation, seq, id, .. }
+            | Self::Deleted { conversation, seq, id } => Some((*conversation, *seq, *id)),
+            _ => None,
+        }
+    }
+
+    /// The words that it brings.
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Self::Message { content, .. } | Self::Edited { content, .. } => content.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -146,6 +182,8 @@ pub struct Socket {
     gaps: Vec<(ConversationId, Seq, Seq)>,
     /// A burst of other frames fills the mailbox.
     pub burst: bool,
+    /// What was deleted when the resume began: it brings no words of that.
+    tombstones: HashSet<MessageId>,
 }
 
 impl Socket {
@@ -163,6 +201,7 @@ impl Socket {
             floors: VecDeque::new(),
             gaps: Vec::new(),
             burst: false,
+            tombstones: HashSet::new(),
         }
     }
 
@@ -181,8 +220,10 @@ impl World {
         let user = self.clients[client].user;
         self.checker.tell(|| format!("  socket {number} < {frame:?}"));
         match &frame {
-            Frame::Message { conversation, seq, id, content } => {
-                self.check_stored(*conversation, *seq, *id, content);
+            Frame::Message { conversation, seq, .. }
+            | Frame::Edited { conversation, seq, .. }
+            | Frame::Deleted { conversation, seq, .. } => {
+                self.check_stored(&frame);
                 self.check_order(number, *conversation, *seq, *seq);
             }
             Frame::Gap { conversation, from, to } => self.check_order(number, *conversation, *from, *to),
@@ -223,15 +264,45 @@ impl World {
         socket.last.insert(conversation, to.0);
     }
 
-    fn check_stored(&mut self, conversation: ConversationId, seq: Seq, id: MessageId, content: &str) {
+    /// What is given is what is stored there, with words that it has now or had before.
+    fn check_stored(&mut self, frame: &Frame) {
+        let Some((conversation, seq, id)) = frame.place() else { return };
         let found = self.store.conversations.get(&conversation);
         let event = found.and_then(|found| found.events.get((seq.0 - 1) as usize));
-        let same = event.is_some_and(|event| {
-            let RecordBody::Message(message) = &event.body;
-            event.id == id && message.content.as_str() == content
+        let same = event.is_some_and(|event| match (&event.body, frame) {
+            (EventBody::Message(_), Frame::Message { .. }) => event.id == id,
+            (EventBody::Edited { target, .. }, Frame::Edited { .. })
+            | (EventBody::Deleted { target }, Frame::Deleted { .. }) => *target == id,
+            _ => false,
         });
+        let gone = self.store.changed.get(&id).is_some_and(|message| message.content.is_none());
+        let is_of_it = |event: &&Arc<Event>| match &event.body {
+            EventBody::Message(message) if event.id == id => {
+                message.content.as_ref().map(Content::as_str) == frame.words()
+            }
+            EventBody::Edited { target, content } if *target == id => {
+                content.as_ref().map(Content::as_str) == frame.words()
+            }
+            _ => false,
+        };
+        let is_wordless = matches!(frame, Frame::Deleted { .. }) || (gone && frame.words().is_none());
+        let words =
+            is_wordless || found.is_some_and(|found| found.events.iter().any(|event| is_of_it(&event)));
         self.checker.shown(conversation, seq, id);
-        self.checker.ensure(same, "phantom", || format!("{conversation} {seq} is not what was given"));
+        self.checker.ensure(same && words, "phantom", || format!("{frame:?} is not what was given"));
+    }
+
+    /// A resume begins: what is gone by now stays gone.
+    pub fn note_tombstones(&mut self, number: usize) {
+        let tombstones = self.store.tombstones();
+        self.sockets.get_mut(&number).into_iter().for_each(|socket| socket.tombstones = tombstones.clone());
+    }
+
+    /// A resume brings a frame.
+    pub fn check_words(&mut self, number: usize, frame: &Frame) {
+        let (Some((.., id)), Some(socket)) = (frame.place(), self.sockets.get(&number)) else { return };
+        let erased = frame.words().is_none() || !socket.tombstones.contains(&id);
+        self.checker.ensure(erased, "erased", || format!("socket {number}: {frame:?} was deleted before"));
     }
 
     /// A socket ends: what is still on its way is lost.
@@ -247,8 +318,13 @@ impl World {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
         let Some(frame) = socket.out.pop_front() else { return };
         let client = &mut self.clients[socket.client];
+        if let Some((conversation, seq, _)) = frame.place() {
+            client.frames.insert((conversation, seq), frame.clone());
+        }
         match frame {
-            Frame::Message { conversation, seq, .. } => {
+            Frame::Message { conversation, seq, .. }
+            | Frame::Edited { conversation, seq, .. }
+            | Frame::Deleted { conversation, seq, .. } => {
                 self.checker.given(client.user, conversation, seq.0, seq.0);
                 client.held.entry(conversation).or_default().add(seq.0, seq.0);
                 if client.acks && (self.healing || self.dice.chance(0.15)) {

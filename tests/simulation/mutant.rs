@@ -51,13 +51,21 @@ pub enum Mutant {
     TakenForEmpty,
     /// A pong confirms what was written after its ping too.
     PongConfirmsAll,
+    /// What was rejected for what it refers to is judged anew when it is tried again.
+    ForgetsRejections,
+    /// A message that was deleted in an earlier batch can be changed still.
+    ChangesTombstones,
+    /// Messages and edits are read with the words that they came with.
+    ReadsOldWords,
+    /// A page of messages confirms the changes between them, whether or not it shows their messages.
+    PageConfirmsHoles,
 }
 
 /// What breaks where something does not reach a device: whichever shows first.
 const LOST: &[&str] = &["order", "complete", "rejected", "delivered"];
 
 /// All of them, and the rules of which one finds it.
-pub const ALL: [(Mutant, &[&str]); 24] = [
+pub const ALL: [(Mutant, &[&str]); 28] = [
     (Mutant::FenceIgnoresEpoch, &["fence"]),
     (Mutant::FenceIgnoresOffset, &["fate", "order", "twice"]),
     (Mutant::KeepsDuplicates, &["fate"]),
@@ -82,4 +90,8 @@ pub const ALL: [(Mutant, &[&str]); 24] = [
     (Mutant::OverflowIgnored, LOST),
     (Mutant::TakenForEmpty, LOST),
     (Mutant::PongConfirmsAll, &["delivered"]),
+    (Mutant::ForgetsRejections, &["fate"]),
+    (Mutant::ChangesTombstones, &["fate"]),
+    (Mutant::ReadsOldWords, &["erased"]),
+    (Mutant::PageConfirmsHoles, &["delivered"]),
 ];

@@ -15,7 +15,8 @@ use chatd::chat::{authorize, deliver, history};
 use chatd::delivery::Hub;
 use chatd::delivery::hub::Limits;
 use chatd::delivery::memory::MemoryFanout;
-use chatd::domain::{ConversationId, Frontier, Partition, Seq, UserId};
+use chatd::domain::history::Rules;
+use chatd::domain::{ConversationId, Event, EventBody, Frontier, Partition, Seq, UserId};
 use chatd::presence::memory::MemoryPresence;
 use chatd::storage::{Page, Users};
 use chatd::telemetry::story::Story;
@@ -65,6 +66,7 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
             node: format!("node-{number}"),
             provision: false,
             grace: Duration::from_secs(10),
+            rules: Rules::default(),
             pong_confirms: true,
             heartbeat: Duration::from_secs(25),
             stall: Duration::from_secs(5),
@@ -168,11 +170,33 @@ pub async fn flush(app: Arc<App>) {
 /// A device reads a page of a conversation.
 pub async fn fetch(world: Shared, app: Arc<App>, user: UserId, conversation: ConversationId, after: Seq) {
     let member = authorize::member(user, conversation).unwrap();
-    if let Ok(page) = history::page(&app, member, Page::After(after), 100).await {
-        let mut world = world.lock();
-        for event in page.rows {
-            world.checker.given(user, conversation, event.seq.0, event.seq.0);
+    if world.lock().dice.chance(0.5) {
+        if let Ok(page) = history::events(&app, member, after, 100).await {
+            let mut world = world.lock();
+            for event in page.rows {
+                world.checker.given(user, conversation, event.seq.0, event.seq.0);
+            }
         }
+        return;
+    }
+    if let Ok(page) = history::messages(&app, member, Page::After(after), 100).await {
+        let rows = page.rows;
+        let mut world = world.lock();
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
+        if world.has(Mutant::PageConfirmsHoles) {
+            receipts::delivered(&app, member, first.seq, last.seq);
+        }
+        // What a change made of a message is shown with the message.
+        let shown = |event: &&Arc<Event>| match &event.body {
+            EventBody::Message(_) => rows.iter().any(|row| row.id == event.id),
+            EventBody::Edited { target, .. } | EventBody::Deleted { target } => {
+                rows.iter().any(|row| row.id == *target)
+            }
+        };
+        let between = |event: &&Arc<Event>| (first.seq..=last.seq).contains(&event.seq);
+        let events = world.store.conversations[&conversation].events.iter();
+        let seqs: Vec<i64> = events.filter(between).filter(shown).map(|event| event.seq.0).collect();
+        seqs.into_iter().for_each(|seq| world.checker.given(user, conversation, seq, seq));
     }
 }
 

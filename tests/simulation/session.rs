@@ -129,7 +129,11 @@ impl Session {
 
     fn perform(&mut self, action: Action) -> Result<(), Closed> {
         match action {
-            Action::Write(text) | Action::WriteAtPace(text) => self.write(&text),
+            Action::Write(text) => self.write(&text),
+            Action::WriteAtPace(text) => {
+                self.world.lock().check_words(self.number, &Frame::parse(&text));
+                self.write(&text);
+            }
             Action::Ping(payload) => self.world.lock().write(self.number, Frame::Ping(payload)),
             Action::Delivered(conversation, from, to) => {
                 let member = authorize::member(self.user, conversation).unwrap();
@@ -155,6 +159,7 @@ impl Session {
                     From::Again(_) => "resumes again without a cursor",
                     From::Cursor(_) => "resumes with a cursor",
                 });
+                world.note_tombstones(self.number);
                 if !matches!(from, From::Given(_)) {
                     world.sockets.get_mut(&self.number).into_iter().for_each(|s| s.begin_anew());
                 }
@@ -174,8 +179,8 @@ impl Session {
 
     fn write(&mut self, text: &Bytes) {
         let frame = Frame::parse(text);
-        if let Frame::Message { conversation, seq, .. } = &frame {
-            self.written.entry(*conversation).or_insert((*seq, *seq)).1 = *seq;
+        if let Some((conversation, seq, _)) = frame.place() {
+            self.written.entry(conversation).or_insert((seq, seq)).1 = seq;
         }
         self.world.lock().write(self.number, frame);
     }

@@ -1,8 +1,11 @@
-//! What senders put into the log: new messages, retries, reused ids, and values that are no records.
+//! What senders put into the log: new messages, edits, deletions and answers, retries, reused ids, and values that are no
+//! records.
 
+use std::collections::VecDeque;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use chatd::domain::history::Rules;
 use chatd::domain::{
     ClientId, Content, ConversationId, MessageBody, MessageId, Record, RecordBody, Timestamp,
 };
@@ -24,6 +27,8 @@ pub const NEWER: &[u8] = b"{\"v\":2,\"kind\":\"message\"}";
 #[derive(Default)]
 pub struct Traffic {
     sent: Vec<Record>,
+    /// What comes next of somebody who referred to a message before it was sent.
+    queue: VecDeque<Record>,
     /// Whether a value of a newer release may come, and stop its partition for good.
     newer: bool,
 }
@@ -47,6 +52,29 @@ impl Traffic {
         Self { newer, ..Self::default() }
     }
 
+    /// An edit, a deletion or an answer; at times to a message that comes later, and then this is tried again.
+    fn referring(&mut self, dice: &mut Dice, (old, from): (Record, i64), client_id: &str, at: i64) -> Record {
+        let to = old.conversation.peer_of(user(from)).unwrap().get();
+        let early = dice.chance(0.15);
+        let later = message(from, to, &format!("later-{client_id}"), "what was referred to", at);
+        let target = if early { later.id } else { old.id };
+        let mut new = message(from, to, client_id, &format!("an answer {client_id}"), at);
+        new.body = match (dice.below(10), new.body) {
+            (0..=4, _) => {
+                RecordBody::Edit { target, content: Content::new(format!("edited {client_id}")).unwrap() }
+            }
+            (5..=6, _) => RecordBody::Delete { target },
+            (_, RecordBody::Message(body)) => {
+                RecordBody::Message(MessageBody { reply_to: Some(target), ..body })
+            }
+            (_, body) => body,
+        };
+        if early {
+            self.queue.extend([later, new.clone()]);
+        }
+        new
+    }
+
     /// Appends something.
     pub fn append(&mut self, world: &mut World) {
         let dice = &mut world.dice;
@@ -65,6 +93,15 @@ impl Traffic {
             }
         } else if kind < 25 {
             new.body = message(1, 2, "x", REFUSED, at).body;
+        } else if kind < 50 && number > 0 {
+            let old = self.sent[dice.below(number)].clone();
+            let by_author = dice.chance(0.85);
+            let from = if by_author { old.from } else { old.conversation.peer_of(old.from).unwrap() };
+            new = self.referring(dice, (old, from.get()), &format!("c{number}"), at);
+        } else if kind < 60
+            && let Some(next) = self.queue.pop_front()
+        {
+            new = Record { at: Timestamp(at), ..next };
         }
         let (conversation, id) = (new.conversation, new.id);
         let mut value = record::encode(&new);
@@ -149,7 +186,7 @@ impl World {
                 batch.published = offset;
             }
             let grace = std::time::Duration::ZERO;
-            self.commit(Batch { log: LOG, partitions: vec![batch], grace }).unwrap();
+            self.commit(Batch { log: LOG, partitions: vec![batch], grace, rules: Rules::default() }).unwrap();
         }
     }
 }

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Text,
+    /// Null where it was deleted.
+    TextOrNull,
     /// Up to 64 characters, the client's own.
     Ref,
     Number,
@@ -81,13 +83,25 @@ const FRAMES: &[(&str, &[Field])] = &[
             ("id", Uuid),
             ("from", Number),
             ("to", Number),
-            ("content", Text),
+            ("content", TextOrNull),
             ("data?", Object),
             ("reply_to?", Uuid),
             ("client_id?", Text),
             ("at", Time),
         ],
     ),
+    (
+        "edited",
+        &[
+            ("conversation", Conversation),
+            ("seq", Seq),
+            ("id", Uuid),
+            ("content", TextOrNull),
+            ("by", Number),
+            ("at", Time),
+        ],
+    ),
+    ("deleted", &[("conversation", Conversation), ("seq", Seq), ("id", Uuid), ("by", Number), ("at", Time)]),
     ("receipt", &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)]),
     ("gap", &[("conversation", Conversation), ("from", Seq), ("to", Seq)]),
     ("resumed", &[("cursor", Text), ("conversations", Changed), ("ref?", Ref)]),
@@ -144,6 +158,7 @@ fn has_form(value: &Value, form: Form) -> bool {
     };
     match form {
         Text => text.is_some(),
+        TextOrNull => text.is_some() || value.is_null(),
         Ref => text.is_some_and(|text| text.chars().count() <= 64),
         Number => value.as_i64().is_some_and(|number| number >= 0),
         Seq => value.as_i64().is_some_and(|number| number >= 1),
@@ -176,7 +191,7 @@ fn the_checker_finds_what_protocol_md_does_not_have() {
         ("id", "1BA04D0A-F5B1-834E-870A-1336A013B369".into()),
         ("at", "2026-01-01T00:00:00Z".into()),
         ("conversation", "dm-2-1".into()),
-        ("content", Value::Null),
+        ("content", 7.into()),
         ("data", Value::Null),
         ("colour", "red".into()),
     ] {

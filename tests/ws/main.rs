@@ -8,6 +8,7 @@
 mod support;
 
 mod breaches;
+mod changes;
 mod closing;
 mod devices;
 mod errors;

@@ -270,7 +270,7 @@ impl Peer {
             panic!("{fault}: {frame}");
         }
         let (first, last) = match frame["type"].as_str() {
-            Some("message") => (&frame["seq"], &frame["seq"]),
+            Some("message" | "edited" | "deleted") => (&frame["seq"], &frame["seq"]),
             Some("gap") => (&frame["from"], &frame["to"]),
             _ => return,
         };
@@ -315,6 +315,16 @@ impl Peer {
         self.client.close(1000, "").await.unwrap();
         assert_eq!(self.end().await.1, 1000);
     }
+}
+
+/// An `edit`.
+pub fn edit(conversation: &str, id: &Value, content: &str) -> Value {
+    json!({"type": "edit", "conversation": conversation, "id": id, "content": content})
+}
+
+/// A `delete`.
+pub fn delete(conversation: &str, id: &Value) -> Value {
+    json!({"type": "delete", "conversation": conversation, "id": id})
 }
 
 /// The seqs of these messages.

@@ -58,7 +58,7 @@ fn a_database_that_chatd_should_not_run_on_is_told() {
     one(
         &judged(false, Inspection { pending: vec!["2".into()], ..database() }),
         Severity::Warning,
-        "1 migrations",
+        "missing: 1",
     );
     one(
         &judged(false, Inspection { version: "12.3".into(), ..database() }),

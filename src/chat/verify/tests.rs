@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::domain::history::Asked;
 use crate::domain::{ClientId, Content, MessageBody, RecordBody, Timestamp, UserId};
 
 fn user(id: i64) -> UserId {
@@ -25,7 +26,7 @@ fn message(client_id: &str, content: &str) -> Record {
 
 fn event(record: &Record) -> Kept {
     let Record { conversation, id, from, body, .. } = record.clone();
-    Kept::Event { conversation, id, from, body: Some(body) }
+    Kept::Event { conversation, id, from, asked: Some(Asked::Body(body)), erased: false }
 }
 
 fn log(values: &[Bytes]) -> Vec<LogRecord> {
@@ -48,7 +49,7 @@ fn every_fate_is_counted_once() {
     let Kept::Event { conversation, id, from, .. } = event(&erased) else { unreachable!() };
     let kept = vec![
         (0, event(&stored)),
-        (1, Kept::Event { conversation, id, from, body: None }),
+        (1, Kept::Event { conversation, id, from, asked: None, erased: true }),
         (2, Kept::Rejection(rejected.id)),
         (4, Kept::DeadLetter),
     ];
@@ -57,6 +58,35 @@ fn every_fate_is_counted_once() {
     let counts = (compared.stored, compared.erased, compared.rejected, compared.dead_letters);
     assert_eq!(counts, (2, 1, 1, 1));
     assert_eq!(compared.elsewhere, [(3, retried)]);
+}
+
+#[test]
+fn edits_and_deletions_make_no_difference() {
+    let [edited, deleted] = ["a", "b"].map(|id| message(id, "hello"));
+    let target = edited.id;
+    let edit = Record {
+        body: RecordBody::Edit { target, content: Content::new("x").unwrap() },
+        ..message("e", "x")
+    };
+    let delete = Record { body: RecordBody::Delete { target: deleted.id }, ..message("d", "x") };
+    let by_digest = |record: &Record, gone: bool| {
+        let Record { conversation, id, from, body, .. } = record;
+        let (conversation, id, from) = (*conversation, *id, *from);
+        Kept::Event { conversation, id, from, asked: Some(Asked::Digest(body.digest())), erased: gone }
+    };
+    let values = [&edited, &deleted, &edit, &delete].map(record::encode);
+    let kept = vec![
+        (0, by_digest(&edited, false)),
+        (1, by_digest(&deleted, true)),
+        (2, by_digest(&edit, false)),
+        (3, event(&delete)),
+    ];
+    let compared = compared(&values, kept);
+    assert_eq!(told(&compared), [""; 0]);
+    assert_eq!((compared.stored, compared.erased), (4, 1));
+    let other = vec![(0, by_digest(&Record { body: message("a", "other").body, ..edited.clone() }, true))];
+    let told = told(&super::compare((0, 1), &log(&values[..1]), other));
+    assert!(told.len() == 1 && told[0].contains("another content"), "{told:?}");
 }
 
 #[test]

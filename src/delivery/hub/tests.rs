@@ -34,7 +34,8 @@ fn event(offset: Offset) -> Outcome {
             content: Content::new("x").unwrap(),
             data: None,
             reply_to: None,
-        }),
+        })
+        .into(),
     })
 }
 
@@ -124,6 +125,7 @@ fn only_the_sender_hears_of_a_rejection() {
             client_id,
             from: user(1),
             code: crate::domain::ErrorCode::ClientIdReused,
+            digest: None,
         })],
     ));
     assert_eq!((seqs(&sender), seqs(&receiver)), (vec![0], vec![]));

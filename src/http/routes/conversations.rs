@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::chat::wire::{parse, required};
 use crate::chat::{authorize, history, receipts};
-use crate::delivery::frame::{self, MessageFrame};
-use crate::domain::{Error, Event, Seq, Timestamp, UserId};
+use crate::delivery::frame::{self, DeletedFrame, EditedFrame, MessageFrame};
+use crate::domain::{Error, Event, EventBody, Seq, Timestamp, UserId};
 use crate::http::extract::{Authenticated, FromJson, FromQuery, InPath, Json, Query};
 use crate::http::query::Parameters;
 use crate::storage::Page;
@@ -65,15 +65,19 @@ pub struct MessageRow<'a> {
 }
 
 impl<'a> MessageRow<'a> {
-    pub(super) fn new(event: &'a Event, viewer: UserId) -> Self {
-        Self { frame: MessageFrame::new(event, viewer), edited_at: None, deleted_at: None }
+    /// A page of messages has nothing else in it.
+    pub(super) fn new(event: &'a Event, viewer: UserId) -> Option<Self> {
+        let EventBody::Message(message) = &event.body else { return None };
+        let frame = MessageFrame::new(event, message, viewer);
+        Some(Self { frame, edited_at: message.edited_at, deleted_at: message.deleted_at })
     }
 }
 
 /// A conversation's messages.
 #[utoipa::path(
     get, path = "/v1/conversations/{id}/messages", tag = "Conversations", operation_id = "list_messages",
-    description = "What was fetched counts as delivered.",
+    description = "As they are now: with the last text, and as a tombstone without content once deleted. What was \
+        fetched counts as delivered.",
     params(("id" = String, Path, description = "The conversation", example = "dm-1-2"), MessagesQuery),
     responses(
         (status = 200, description = "A page", body = Messages),
@@ -94,8 +98,8 @@ pub async fn messages(
         (None, Some(after)) => Page::After(Seq(after)),
         (None, None) => Page::Newest { skip: 0 },
     };
-    let page = history::page(&app, member, page, query.limit).await?;
-    let messages = page.rows.iter().map(|event| MessageRow::new(event, viewer)).collect();
+    let page = history::messages(&app, member, page, query.limit).await?;
+    let messages = page.rows.iter().filter_map(|event| MessageRow::new(event, viewer)).collect();
     Ok(HttpResponse::Ok().json(Messages { messages, has_more: page.has_more }))
 }
 
@@ -118,11 +122,23 @@ impl FromQuery for EventsQuery {
     }
 }
 
+/// An event's frame.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Frame<'a> {
+    /// `message`.
+    Message(MessageFrame<'a>),
+    /// `edited`.
+    Edited(EditedFrame<'a>),
+    /// `deleted`.
+    Deleted(DeletedFrame),
+}
+
 /// A page of raw frames, oldest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Events<'a> {
-    /// The frames, exactly as a socket gets them, every seq.
-    events: Vec<MessageFrame<'a>>,
+    /// The frames, exactly as a socket gets them in a resume, every seq.
+    events: Vec<Frame<'a>>,
     /// Whether there are later ones.
     has_more: bool,
 }
@@ -146,7 +162,7 @@ pub async fn events(
 ) -> Result<HttpResponse, Error> {
     let viewer = authenticated.caller.id();
     let member = authorize::member(viewer, conversation)?;
-    let page = history::page(&app, member, Page::After(Seq(query.after)), query.limit).await?;
+    let page = history::events(&app, member, Seq(query.after), query.limit).await?;
     let body = frames(&page.rows, viewer, page.has_more);
     Ok(HttpResponse::Ok().insert_header(ContentType::json()).body(body))
 }

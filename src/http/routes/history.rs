@@ -7,8 +7,7 @@ use crate::app::App;
 use crate::chat::wire::UserRef;
 use crate::chat::{Caller, authorize, history};
 use crate::domain::{
-    ConversationId, Error, ErrorCode, Event, MessageBody, MessageId, RecordBody, Seq, Subject, Timestamp,
-    UserId,
+    ConversationId, Error, ErrorCode, Event, EventBody, MessageId, Seq, Subject, Timestamp, UserId,
 };
 use crate::http::extract::{Authenticated, FromQuery, Query};
 use crate::http::query::Parameters;
@@ -74,8 +73,8 @@ pub struct HistoryMessage {
     /// For whom.
     #[schema(value_type = i64)]
     receiver_id: UserId,
-    /// The text.
-    content: String,
+    /// The text, as it was last edited; null once it was deleted.
+    content: Option<String>,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -111,8 +110,8 @@ pub async fn messages(
     };
     let conversation = ConversationId::dm(one, other).map_err(|error| Error::invalid("user2", error.0))?;
     let member = authorize::member(caller.id(), conversation)?;
-    let page = history::page(&app, member, Page::Newest { skip: query.offset }, query.limit).await?;
-    let messages = page.rows.into_iter().map(|event| message(event, conversation, caller.id()));
+    let page = history::messages(&app, member, Page::Newest { skip: query.offset }, query.limit).await?;
+    let messages = page.rows.into_iter().filter_map(|event| message(event, conversation, caller.id()));
     let (limit, offset) = (query.limit, query.offset);
     Ok(Json(History { messages: messages.collect(), limit, offset, has_more: page.has_more }))
 }
@@ -128,15 +127,16 @@ async fn resolve(app: &App, caller: &Caller, user: UserRef) -> Result<Option<Use
     }
 }
 
-fn message(event: Event, conversation: ConversationId, viewer: UserId) -> HistoryMessage {
-    let RecordBody::Message(MessageBody { content, .. }) = event.body;
-    HistoryMessage {
+fn message(event: Event, conversation: ConversationId, viewer: UserId) -> Option<HistoryMessage> {
+    // A page of messages has nothing else in it.
+    let EventBody::Message(message) = event.body else { return None };
+    Some(HistoryMessage {
         id: event.id,
         seq: event.seq,
         sender_id: event.from,
         // In a conversation of two, who did not write is who reads.
         receiver_id: conversation.peer_of(event.from).unwrap_or(viewer),
-        content: content.as_str().to_owned(),
+        content: message.content.map(|content| content.as_str().to_owned()),
         created_at: event.at,
-    }
+    })
 }

@@ -51,9 +51,9 @@ pub struct ConversationRow<'a> {
     /// When that happened.
     #[schema(value_type = String, format = DateTime)]
     last_at: Timestamp,
-    /// The last message as it stands now; null where there is none among the last 1,000 events.
+    /// The last message as it stands now, perhaps deleted; null where there is none among the last 1,000 events.
     last_message: Option<MessageRow<'a>>,
-    /// Others' messages after the caller's own `read`; counts to 1,000, among the last 5,000 events.
+    /// Others' messages after the caller's own `read` that were not deleted; counts to 1,000, among the last 5,000 events.
     unread: u32,
     /// The caller, then others by number, 20 at most.
     members: Vec<MemberRow<'a>>,
@@ -88,7 +88,7 @@ impl<'a> ConversationRow<'a> {
             conversation: *conversation,
             last_seq: *last_seq,
             last_at: place.last_at,
-            last_message: last_message.as_ref().map(|event| MessageRow::new(event, viewer)),
+            last_message: last_message.as_ref().and_then(|event| MessageRow::new(event, viewer)),
             unread: *unread,
             members: members.iter().map(member).collect(),
             member_count: *members_count,

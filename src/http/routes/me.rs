@@ -111,7 +111,7 @@ impl FromJson for ProfileChange {
 /// Change what the caller says of themselves.
 #[utoipa::path(
     patch, path = "/v1/me", tag = "Account", operation_id = "change_me",
-    description = "What is absent or null stays as it is. In force at once on this server, within 30 s on others.",
+    description = "What is absent or null stays as it is. In force at once on this server, within 5 s on others.",
     request_body = inline(MeBody),
     responses(
         (status = 200, description = "The caller as they are now", body = Me),

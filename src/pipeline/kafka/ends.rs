@@ -21,9 +21,9 @@ impl Ends {
         }
     }
 
-    /// Whether a record that was appended just now cannot have this offset: another one had it.
-    pub(super) fn had(&self, partition: Partition, offset: Offset) -> bool {
-        self.0.get(partition as usize).is_some_and(|known| offset < known.load(Ordering::Relaxed))
+    /// How far a partition is known to reach: what is asked for after this call gets no offset below.
+    pub(super) fn known(&self, partition: Partition) -> Offset {
+        self.0.get(partition as usize).map_or(0, |known| known.load(Ordering::Relaxed))
     }
 
     /// The partition was found cut off; it grows from here on.

@@ -24,6 +24,7 @@ use super::ends::Ends;
 use super::error::KafkaError;
 use super::lane::{Arrival, Lane, Places};
 use super::lookup::Lookup;
+use super::tempo::Tempo;
 use crate::domain::{Offset, Partition};
 use crate::pipeline::{Bounds, FetchLimits, Fetched, LogError};
 
@@ -51,6 +52,8 @@ struct Reading {
     lanes: BTreeMap<BrokerId, Lane>,
     /// Not worth asking before this.
     not_before: Option<Instant>,
+    /// How long what is read next is waited for.
+    tempo: Option<Tempo>,
 }
 
 /// A call's hold on it; goes back when the call ends, however it ends.
@@ -146,7 +149,10 @@ impl Fetcher {
         let served = held.ahead.serve(from, limits);
         let records: usize = served.iter().map(|fetched| fetched.records.len()).sum();
         let is_much = held.ahead.has_records() || records >= WORTH.min(limits.records_max);
-        held.not_before = (!is_much).then(|| Instant::now() + self.gather);
+        let (now, gather) = (Instant::now(), self.gather);
+        let tempo = held.tempo.get_or_insert_with(|| Tempo::new(gather * 2 / 5, gather, now));
+        let wait = tempo.count(records, now);
+        held.not_before = (!is_much).then(|| now + wait);
         served
     }
 

@@ -33,6 +33,7 @@ mod promise;
 mod queue;
 mod security;
 mod settings;
+mod tempo;
 mod topic;
 
 use std::sync::Arc;

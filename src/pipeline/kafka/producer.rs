@@ -22,6 +22,7 @@ use super::connection::Connection;
 use super::ends::Ends;
 use super::error::KafkaError;
 use super::queue::{Batch, Queue};
+use super::tempo::Tempo;
 use super::{APPENDED_TOTAL, COMMIT_RECORDS, COMMIT_SECONDS, batches};
 use crate::domain::{Offset, Partition, Timestamp};
 use crate::pipeline::LogError;
@@ -42,7 +43,9 @@ pub(super) struct Producer {
     pub(super) queue: Arc<Queue>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) ends: Arc<Ends>,
-    pub(super) linger: Duration,
+    tempo: Tempo,
+    /// How far apart the requests to a broker begin.
+    linger: Duration,
     /// The state of the cluster that was looked at last, and the partitions of each leader in it.
     followed: Option<Arc<Topology>>,
     led: Led,
@@ -88,8 +91,10 @@ impl Drop for Abandon {
 
 impl Producer {
     pub(super) fn new(queue: Arc<Queue>, cluster: Arc<Cluster>, ends: Arc<Ends>, linger: Duration) -> Self {
+        let tempo = Tempo::new(linger / 5, linger, Instant::now());
         let (lanes, flights) = (HashMap::new(), FuturesUnordered::new());
-        Self { queue, cluster, ends, linger, followed: None, led: Vec::new(), lanes, flights, turn: 0 }
+        let (linger, led) = (linger / 5, Vec::new());
+        Self { queue, cluster, ends, tempo, linger, followed: None, led, lanes, flights, turn: 0 }
     }
 
     /// Runs until the queue is closed and everything is answered.
@@ -223,6 +228,7 @@ impl Producer {
                 }
             }
         }
+        self.linger = self.tempo.count(appended, Instant::now());
         if appended > 0 {
             metrics::histogram!(COMMIT_SECONDS).record(began.elapsed());
             metrics::histogram!(COMMIT_RECORDS).record(appended as f64);
@@ -273,11 +279,14 @@ impl Flight<'_> {
         let topology = self.cluster.topology();
         let request = request(self.cluster, &topology, batches)?;
         let patience = self.deadline.saturating_duration_since(Instant::now());
+        // Before it goes out: a reader may hear of these records before their answer is here.
+        let reached: HashMap<Partition, Offset> =
+            batches.iter().map(|batch| (batch.partition, self.ends.known(batch.partition))).collect();
         let response = connection.call(&request, patience).await?;
         let placed = placed(&response);
         for (partition, base) in &placed {
             let Ok(base) = *base else { continue };
-            if self.ends.had(*partition, base) {
+            if reached.get(partition).is_some_and(|reached| base < *reached) {
                 if version < BY_ID {
                     self.cluster.verify(connection).await?;
                 }

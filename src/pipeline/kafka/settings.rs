@@ -45,10 +45,12 @@ pub struct KafkaSettings {
     /// How many partitions a new topic gets; an existing one keeps its own number.
     pub partitions: Partition,
     /// Under load a broker gets the next Produce request so long after the one before, so that records share
-    /// requests. A record that comes when nothing was sent for so long is sent at once.
+    /// requests; while little comes, a fifth of that (`tempo`). A record that comes when nothing was sent for so long
+    /// is sent at once.
     pub linger: Duration,
     /// Under load records are fetched so long after the ones before, so that they share fetches and whatever
-    /// follows from one. A record that comes when nothing was read for so long is fetched at once.
+    /// follows from one; while little comes, two fifths of that (`tempo`). A record that comes when nothing was read
+    /// for so long is fetched at once.
     pub gather: Duration,
     /// How many records may wait for an answer of the brokers.
     pub queue_records_max: usize,

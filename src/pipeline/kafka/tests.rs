@@ -47,7 +47,7 @@ async fn partitions_of_one_broker_share_a_request_and_an_idle_broker_gets_it_at_
 #[tokio::test]
 async fn under_load_records_share_requests() {
     let fake = Fake::start(1, 1).await;
-    let settings = KafkaSettings { linger: Duration::from_millis(50), ..fake.settings() };
+    let settings = KafkaSettings { linger: Duration::from_millis(250), ..fake.settings() };
     let log = KafkaLog::connect(settings).await.unwrap();
     let begun = Instant::now();
     for n in 0..40 {
@@ -238,7 +238,7 @@ async fn a_reader_that_turns_elsewhere_does_not_wait_for_what_it_asked_before() 
 #[tokio::test]
 async fn under_load_a_reader_gathers_and_after_a_pause_it_does_not() {
     let fake = Fake::start(1, 1).await;
-    let settings = KafkaSettings { gather: Duration::from_millis(200), ..fake.settings() };
+    let settings = KafkaSettings { gather: Duration::from_millis(500), ..fake.settings() };
     let log = KafkaLog::connect(settings).await.unwrap();
     append(&log, 0, "a").await.unwrap();
     assert_eq!(log.fetch(&[(0, 0)], NO_LIMITS).await.unwrap()[0].records.len(), 1);

@@ -8,8 +8,12 @@
 //! 3. Events, heads and what is due; all together on their way.
 //! 4. COMMIT, once everything before it is known to be there.
 //!
-//! Retries of stored records are rare, and a unique index finds them when they are inserted. So nothing looks
+//! Retries of stored messages are rare, and a unique index finds them when they are inserted. So nothing looks
 //! for them beforehand; where one is found, the transaction is rolled back and done again with that look-up.
+//!
+//! A record that refers to another (an edit, a deletion, an answer) is judged by that one. So where a batch has some,
+//! two look-ups travel with that of heads: of the records that are referred to, and whether the same was rejected
+//! before. Edits and deletions add two statements to the third step: their rows, and what they make of their messages.
 //!
 //! A conversation's row in `notify_due` is inserted from the update of its head, so while its head is locked:
 //! whoever removes such a row holds the same lock, and one of the two sees the other (see `raise`).
@@ -20,11 +24,16 @@ use diesel_async::AsyncPgConnection;
 
 use super::connection::Loan;
 use super::error::Fault;
+use super::events::{self, nth};
 use super::insert::{self, Last};
+use super::messages::{self, Changes};
 use super::rows;
 use super::statement::{Id, statement};
-use crate::domain::history::{self, Head, Past};
-use crate::domain::{ConversationId, LogNumber, Outcome, Partition, Position, Record, Seq, Timestamp};
+use crate::domain::history::{self, Head, Past, Rules};
+use crate::domain::{
+    ConversationId, Digest, ErrorCode, EventBody, LogNumber, MessageId, Outcome, Partition, Position, Record,
+    Seq, Timestamp,
+};
 use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch, StorageError};
 
 /// Applies a batch in a transaction of its own.
@@ -43,7 +52,7 @@ enum Retries {
 }
 
 async fn attempt(conn: &Loan, batch: Batch, retries: Retries) -> Result<Vec<Applied>, Fault> {
-    let Batch { log, mut partitions, grace } = batch;
+    let Batch { log, mut partitions, grace, rules } = batch;
     // The order in which everybody locks them.
     partitions.sort_by_key(|batch| batch.partition);
     let records: Vec<&Record> =
@@ -59,10 +68,10 @@ async fn attempt(conn: &Loan, batch: Batch, retries: Retries) -> Result<Vec<Appl
     let applied: Vec<Applied> = partitions
         .into_iter()
         .map(|batch| match owned.contains(&batch.partition) {
-            true => decide(log, batch, &mut past, &mut written),
-            false => Applied::Fenced { partition: batch.partition },
+            true => decide((log, &rules), batch, &mut past, &mut written),
+            false => Ok(Applied::Fenced { partition: batch.partition }),
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
     write(conn, log, &applied, written, keys, grace_ms).await?;
     conn.command("COMMIT").await?;
@@ -103,32 +112,51 @@ async fn look_up(conn: &AsyncPgConnection, records: &[&Record], retries: Retries
         records.iter().map(|record| record.conversation).filter(|each| seen.insert(*each)).collect();
     let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for (n, key, last_seq, last_at) in select_heads(conn, &names).await? {
+    let referring: Vec<&Record> =
+        records.iter().copied().filter(|record| record.body.refers_to().is_some()).collect();
+    let (heads, stored, rejected) = futures_util::join!(
+        select_heads(conn, &names),
+        look_up_stored(conn, if retries == Retries::LookedUp { records } else { &referring }),
+        look_up_rejected(conn, &referring),
+    );
+    for (n, key, last_seq, last_at) in heads? {
         let conversation = *nth(&asked, n)?;
         found.keys.insert(conversation, key);
         let head = Head { last_seq: Seq(last_seq), last_at: Timestamp(last_at) };
         found.past.heads.insert(conversation, head);
     }
-    if retries == Retries::LookedUp {
-        // A conversation without a row has no event that could have the id.
-        let known: Vec<(i64, &Record)> = records
-            .iter()
-            .filter_map(|record| Some((*found.keys.get(&record.conversation)?, *record)))
-            .collect();
-        let keys: Vec<i64> = known.iter().map(|(key, _)| *key).collect();
-        let ids: Vec<Id> = known.iter().map(|(_, record)| Id(record.id.0)).collect();
-        for (n, kind, content, data, reply_to) in select_stored(conn, &keys, &ids).await? {
-            let (_, record) = nth(&known, n)?;
-            found.past.stored.insert(record.id, rows::body(&kind, content, data, reply_to)?);
-        }
-    }
+    found.past.stored = stored?;
+    found.past.rejected = rejected?;
     Ok(found)
 }
 
-/// The element that SQL calls `n`.
-fn nth<T>(asked: &[T], n: i64) -> Result<&T, Fault> {
-    let found = usize::try_from(n - 1).ok().and_then(|index| asked.get(index));
-    found.ok_or_else(|| Fault::refused("a row nobody asked for"))
+/// Those of these records that are stored, and those that they refer to.
+async fn look_up_stored(
+    conn: &AsyncPgConnection,
+    records: &[&Record],
+) -> Result<HashMap<MessageId, history::Stored>, Fault> {
+    let ids = |record: &&Record| {
+        let conversation = record.conversation;
+        std::iter::once(record.id).chain(record.body.refers_to()).map(move |id| (conversation, id))
+    };
+    let wanted: Vec<_> = records.iter().flat_map(ids).collect();
+    events::look_up(conn, &wanted).await
+}
+
+/// Those of these records that were rejected before for what they refer to.
+async fn look_up_rejected(
+    conn: &AsyncPgConnection,
+    referring: &[&Record],
+) -> Result<HashMap<(MessageId, Digest), ErrorCode>, Fault> {
+    if referring.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Id> = referring.iter().map(|record| Id(record.id.0)).collect();
+    let digests: Vec<Id> = referring.iter().map(|record| Id(record.body.digest().0)).collect();
+    let found = select_rejected(conn, &ids, &digests).await?.into_iter();
+    found
+        .map(|(id, digest, code)| Ok(((MessageId(id.0), Digest(digest.0)), rows::rejection_code(&code)?)))
+        .collect()
 }
 
 /// What a batch adds beside its outcomes.
@@ -136,27 +164,35 @@ fn nth<T>(asked: &[T], n: i64) -> Result<&T, Fault> {
 struct Written {
     /// The last event of each conversation.
     heads: Last,
+    /// What edits and deletions make of messages.
+    changes: Changes,
     dead: Vec<(Partition, DeadLetter)>,
 }
 
 /// Gives a partition's records their fates.
-fn decide(log: LogNumber, batch: PartitionBatch, past: &mut Past, written: &mut Written) -> Applied {
+fn decide(
+    (log, rules): (LogNumber, &Rules),
+    batch: PartitionBatch,
+    past: &mut Past,
+    written: &mut Written,
+) -> Result<Applied, Fault> {
     let partition = batch.partition;
     let mut outcomes = Vec::with_capacity(batch.records.len());
     let mut duplicates = 0;
     for (offset, record) in batch.records {
-        let Some(outcome) = history::decide(past, record, Position { log, partition, offset }) else {
+        let Some(outcome) = history::decide(past, rules, record, Position { log, partition, offset }) else {
             duplicates += 1;
             continue;
         };
         if let Outcome::Stored(event) = &outcome {
             written.heads.insert(event.conversation, (event.seq, event.at, event.position));
+            written.changes.add(event, past)?;
         }
         outcomes.push(outcome);
     }
     let dead = batch.dead.len();
     written.dead.extend(batch.dead.into_iter().map(|letter| (partition, letter)));
-    Applied::Done { partition, outcomes, duplicates, dead }
+    Ok(Applied::Done { partition, outcomes, duplicates, dead })
 }
 
 /// Stores everything.
@@ -172,25 +208,32 @@ async fn write(
         written.heads.into_iter().partition(|(conversation, _)| keys.contains_key(conversation));
     let begun = insert::begin(conn, &new).await?;
     keys.extend(begun.iter().copied());
-    let (mut events, mut rejections) = (Vec::new(), Vec::new());
+    let (mut messages, mut rejections) = (Vec::new(), Vec::new());
     for each in applied {
         let Applied::Done { outcomes, .. } = each else { continue };
         for outcome in outcomes {
             match outcome {
-                Outcome::Stored(event) => events.push(event),
+                Outcome::Stored(event) => {
+                    if let EventBody::Message(message) = &event.body {
+                        messages.push((event, message));
+                    }
+                }
                 Outcome::Rejected(rejection) => rejections.push(rejection),
             }
         }
     }
-    let (joined, stored, moved, rejected, dead) = futures_util::join!(
+    // In this order: a message may come and change in one batch.
+    let (joined, stored, changed, moved, rejected, dead) = futures_util::join!(
         insert::join(conn, &begun, grace_ms),
-        insert::events(conn, &events, &keys),
+        messages::insert(conn, &messages, &keys),
+        messages::change(conn, &written.changes, &keys),
         insert::move_heads(conn, &known, &keys, grace_ms),
         insert::rejections(conn, &rejections),
         insert::dead_letters(conn, log, &written.dead),
     );
     joined?;
     stored?;
+    changed?;
     moved?;
     rejected?;
     dead
@@ -221,13 +264,11 @@ statement!(
          JOIN conversations AS c ON c.id = asked.conversation"
 );
 
-/// n, kind, content, data, reply_to.
-type StoredRow = (i64, String, Option<String>, Option<String>, Option<Id>);
-
+// Plan: for each, `rejections_by_id`.
 statement!(
-    fn select_stored(keys: &'a [i64], ids: &'a [Id]) -> StoredRow =
-        "SELECT asked.n, e.kind, e.content, e.data, e.reply_to
-         FROM unnest(?, ?) WITH ORDINALITY AS asked(conversation_key, message_id, n)
-         JOIN events AS e
-           ON e.conversation_key = asked.conversation_key AND e.message_id = asked.message_id"
+    fn select_rejected(ids: &'a [Id], digests: &'a [Id]) -> (Id, Id, String) =
+        "SELECT r.message_id, r.digest, r.code
+         FROM unnest(?, ?) AS asked (message_id, digest)
+         JOIN rejections AS r
+             ON r.message_id = asked.message_id AND r.digest = asked.digest AND r.digest IS NOT NULL"
 );

@@ -7,7 +7,7 @@ use diesel_async::AsyncPgConnection;
 
 use super::PostgresStore;
 use super::error::Fault;
-use super::rows;
+use super::rows::{self, AskedRow, asked_columns};
 use super::statement::{Id, statement};
 use crate::domain::{ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition};
 use crate::storage::StorageError;
@@ -60,15 +60,11 @@ async fn kept(
 ) -> Result<Vec<(Offset, Kept)>, Fault> {
     let (slot, from, to) = (rows::slot(partition)?, offsets.start, offsets.end);
     let mut kept = Vec::new();
-    for (conversation, offset, id, from, kind, content, data, reply_to) in
-        select_events(conn, log.0, slot, from, to).await?
-    {
-        let body = match content {
-            Some(_) => Some(rows::body(&kind, content, data, reply_to)?),
-            None => None,
-        };
+    for (conversation, offset, id, from, asked) in select_events(conn, log.0, slot, from, to).await? {
         let (conversation, from) = (rows::conversation_id(&conversation)?, rows::user_id(from)?);
-        kept.push((offset, Kept::Event { conversation, id: MessageId(id.0), from, body }));
+        let columns = rows::asked(asked);
+        let (id, erased) = (MessageId(id.0), columns.is_erased());
+        kept.push((offset, Kept::Event { conversation, id, from, asked: columns.asked()?, erased }));
     }
     for (offset, id) in select_rejections(conn, log.0, slot, from, to).await? {
         kept.push((offset, Kept::Rejection(MessageId(id.0))));
@@ -90,10 +86,11 @@ async fn disorder(conn: &AsyncPgConnection, after: i64, limit: u32) -> Result<Di
 
 statement!(
     fn select_events(log: i32, partition: i32, from: i64, to: i64)
-        -> (String, i64, Id, i64, String, Option<String>, Option<String>, Option<Id>) =
-        "SELECT c.id, e.log_offset, e.message_id, e.sender_id, e.kind, e.content, e.data, e.reply_to
+        -> (String, i64, Id, i64, AskedRow) = concat!(
+        "SELECT c.id, e.log_offset, e.message_id, e.sender_id, ", asked_columns!(), "
          FROM events AS e JOIN conversations AS c ON c.conversation_key = e.conversation_key
          WHERE e.log_number = ? AND e.partition = ? AND e.log_offset >= ? AND e.log_offset < ?"
+    )
 );
 
 statement!(

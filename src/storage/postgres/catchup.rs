@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::PostgresStore;
 use super::error::Fault;
 use super::receipts::receipt;
-use super::rows::{self, RejectionRow};
+use super::rows::{self, RejectionRow, rejection_columns};
 use super::seek::{covers, covers_head, seek};
 use super::statement::statement;
 use crate::domain::{ConversationKey, Frontier, Rejection, Seq, UserId};
@@ -151,7 +151,7 @@ statement!(
              (SELECT count(*) FROM (
                   SELECT FROM events AS e
                   WHERE e.conversation_key = f.key AND e.seq > f.read AND e.seq <= f.last AND f.first <= f.last
-                      AND e.sender_id <> $6 AND e.kind = 'message'
+                      AND e.sender_id <> $6 AND e.kind = 'message' AND e.deleted_at IS NULL
                   LIMIT ?) AS counted),
              r.users, r.delivered, r.read
          FROM found AS f
@@ -174,8 +174,7 @@ statement!(
         user: i64,
         limit: i64,
     ) -> RejectionRow = concat!(
-        "SELECT r.conversation, r.log_number, r.partition, r.log_offset, r.message_id, r.client_id, r.sender_id,
-             r.code
+        "SELECT ", rejection_columns!(), "
          FROM (VALUES (?::integer, ?::bigint[], ?::integer, ?::bigint[])) AS f (since_log, since, until_log, until)
          CROSS JOIN rejections AS r
          WHERE r.sender_id = ? AND NOT ",

@@ -30,6 +30,10 @@ const LONG_LIMIT: Duration = Duration::from_secs(600);
 const SILENT_OWNER_MS: u32 = 5_000;
 /// The server gives up a wait for a lock: a little longer than a paused owner can hold one.
 const LOCK_MS: u32 = 6_000;
+/// How long a move waits for servers that use the database.
+const MOVER_LOCK_MS: u32 = 10_000;
+/// How long a move may be silent, while it reads a page.
+const MOVER_SILENT_MS: u32 = 120_000;
 /// The server gives up a statement.
 const STATEMENT_MS: u32 = 7_000;
 
@@ -68,6 +72,12 @@ pub(super) async fn establish_patient(
 ) -> ConnectionResult<AsyncPgConnection> {
     let lock_ms = u32::try_from(lock.as_millis()).unwrap_or(u32::MAX);
     connect(target, session(target.schema.as_deref(), 0, lock_ms, lock_ms)).await
+}
+
+/// Makes a connection that moves a history in: what it waits for is bounded by its user, its locks are not given
+/// up while the other database is read.
+pub(super) async fn establish_mover(target: &Target) -> ConnectionResult<AsyncPgConnection> {
+    connect(target, session(target.schema.as_deref(), 0, MOVER_LOCK_MS, MOVER_SILENT_MS)).await
 }
 
 async fn connect(target: &Target, settings: String) -> ConnectionResult<AsyncPgConnection> {

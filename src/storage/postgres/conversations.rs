@@ -85,7 +85,7 @@ macro_rules! listed_columns {
               SELECT FROM events AS e
               WHERE e.conversation_key = p.conversation_key AND e.seq > greatest(m.read, p.last_seq - ",
             $among,
-            ") AND e.sender_id <> m.user_id AND e.kind = 'message'
+            ") AND e.sender_id <> m.user_id AND e.kind = 'message' AND e.deleted_at IS NULL
               LIMIT ",
             $unread_max,
             ") AS counted),

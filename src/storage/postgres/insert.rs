@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use diesel_async::AsyncPgConnection;
 
 use super::error::Fault;
-use super::rows::{self, MESSAGE};
+use super::rows;
 use super::statement::{Id, now_ms, statement};
-use crate::domain::{
-    ConversationId, Event, LogNumber, MessageBody, Partition, Position, RecordBody, Rejection, Seq, Timestamp,
-};
+use crate::domain::{ConversationId, LogNumber, Partition, Position, Rejection, Seq, Timestamp};
 use crate::storage::DeadLetter;
 use crate::storage::conversations::LISTED_WITHIN_MS;
 
@@ -98,57 +96,12 @@ pub(super) async fn move_heads(
     Ok(())
 }
 
-fn key_of(keys: &HashMap<ConversationId, i64>, conversation: ConversationId) -> Result<i64, Fault> {
-    keys.get(&conversation).copied().ok_or_else(|| Fault::refused("a conversation without a key"))
-}
-
-fn body(event: &Event) -> &MessageBody {
-    let RecordBody::Message(message) = &event.body;
-    message
-}
-
-/// Stores events.
-pub(super) async fn events(
-    conn: &AsyncPgConnection,
-    events: &[&Event],
+/// The key of a conversation that is known by now.
+pub(super) fn key_of(
     keys: &HashMap<ConversationId, i64>,
-) -> Result<(), Fault> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let each = || events.iter();
-    let all: Vec<i64> = each().map(|event| key_of(keys, event.conversation)).collect::<Result<_, _>>()?;
-    let seqs: Vec<i64> = each().map(|event| event.seq.0).collect();
-    let logs: Vec<i32> = each().map(|event| event.position.log.0).collect();
-    let partitions: Vec<i32> =
-        each().map(|event| rows::slot(event.position.partition)).collect::<Result<_, _>>()?;
-    let offsets: Vec<i64> = each().map(|event| event.position.offset).collect();
-    let ids: Vec<Id> = each().map(|event| Id(event.id.0)).collect();
-    let client_ids: Vec<&str> = each().map(|event| event.client_id.as_str()).collect();
-    let senders: Vec<i64> = each().map(|event| event.from.get()).collect();
-    let contents: Vec<&str> = each().map(|event| body(event).content.as_str()).collect();
-    let data: Vec<Option<&str>> =
-        each().map(|event| body(event).data.as_ref().map(|data| data.as_str())).collect();
-    let replies: Vec<Option<Id>> = each().map(|event| body(event).reply_to.map(|id| Id(id.0))).collect();
-    let ats: Vec<i64> = each().map(|event| event.at.0).collect();
-    insert_events(
-        conn,
-        MESSAGE,
-        &all,
-        &seqs,
-        &logs,
-        &partitions,
-        &offsets,
-        &ids,
-        &client_ids,
-        &senders,
-        &contents,
-        &data,
-        &replies,
-        &ats,
-    )
-    .await?;
-    Ok(())
+    conversation: ConversationId,
+) -> Result<i64, Fault> {
+    keys.get(&conversation).copied().ok_or_else(|| Fault::refused("a conversation without a key"))
 }
 
 /// Keeps rejections for their senders.
@@ -167,8 +120,21 @@ pub(super) async fn rejections(conn: &AsyncPgConnection, rejections: &[&Rejectio
     let client_ids: Vec<&str> = each().map(|rejection| rejection.client_id.as_str()).collect();
     let senders: Vec<i64> = each().map(|rejection| rejection.from.get()).collect();
     let codes: Vec<&str> = each().map(|rejection| rejection.code.as_str()).collect();
-    insert_rejections(conn, &logs, &partitions, &offsets, &names, &ids, &client_ids, &senders, &codes)
-        .await?;
+    let digests: Vec<Option<Id>> =
+        each().map(|rejection| rejection.digest.map(|digest| Id(digest.0))).collect();
+    insert_rejections(
+        conn,
+        &logs,
+        &partitions,
+        &offsets,
+        &names,
+        &ids,
+        &client_ids,
+        &senders,
+        &codes,
+        &digests,
+    )
+    .await?;
     Ok(())
 }
 
@@ -272,29 +238,6 @@ statement!(
 );
 
 statement!(
-    fn insert_events(
-        kind: &'a str,
-        keys: &'a [i64],
-        seqs: &'a [i64],
-        logs: &'a [i32],
-        partitions: &'a [i32],
-        offsets: &'a [i64],
-        ids: &'a [Id],
-        client_ids: &'a [&'a str],
-        senders: &'a [i64],
-        contents: &'a [&'a str],
-        data: &'a [Option<&'a str>],
-        replies: &'a [Option<Id>],
-        ats: &'a [i64],
-    ) = concat!(
-        "INSERT INTO events (stored_at, kind, conversation_key, seq, log_number, partition, log_offset,
-                             message_id, client_id, sender_id, content, data, reply_to, at)
-         SELECT (SELECT ", now_ms!(), "), ?, new.*
-         FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS new"
-    )
-);
-
-statement!(
     fn insert_rejections(
         logs: &'a [i32],
         partitions: &'a [i32],
@@ -304,10 +247,11 @@ statement!(
         client_ids: &'a [&'a str],
         senders: &'a [i64],
         codes: &'a [&'a str],
+        digests: &'a [Option<Id>],
     ) = concat!(
         "INSERT INTO rejections (stored_at, log_number, partition, log_offset, conversation, message_id,
-                                 client_id, sender_id, code)
-         SELECT (SELECT ", now_ms!(), "), new.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS new"
+                                 client_id, sender_id, code, digest)
+         SELECT (SELECT ", now_ms!(), "), new.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?) AS new"
     )
 );
 

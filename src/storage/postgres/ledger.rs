@@ -55,19 +55,8 @@ impl Ledger for PostgresStore {
     }
 
     async fn hand_over(&self, identity: LogIdentity, next: &[Offset]) -> Result<LogNumber, StorageError> {
-        if next.len() != identity.partitions as usize {
-            let sentence = "an offset is needed for each partition of the log";
-            return Err(StorageError::Refused(sentence.into()));
-        }
         let conn = self.take().await?;
-        conn.transaction(async {
-            lock_logs(&conn).await?;
-            let last = followed(&conn).await?.map_or(0, |(number, _)| number.0);
-            lock_partitions(&conn, last).await?;
-            grow_epochs(&conn, last).await?;
-            follow(&conn, LogNumber(last + 1), identity, next).await
-        })
-        .await
+        conn.transaction(hand_over(&conn, identity, next)).await
     }
 
     async fn claim(&self, log: LogNumber, partitions: &[Partition]) -> Result<Vec<Claim>, StorageError> {
@@ -215,6 +204,22 @@ fn attach((number, known): (LogNumber, LogIdentity), found: LogIdentity) -> Resu
         )));
     }
     Ok(number)
+}
+
+/// Lets the database follow another log, within a transaction.
+pub(super) async fn hand_over(
+    conn: &AsyncPgConnection,
+    identity: LogIdentity,
+    next: &[Offset],
+) -> Result<LogNumber, Fault> {
+    if next.len() != identity.partitions as usize {
+        return Err(Fault::refused("an offset is needed for each partition of the log"));
+    }
+    lock_logs(conn).await?;
+    let last = followed(conn).await?.map_or(0, |(number, _)| number.0);
+    lock_partitions(conn, last).await?;
+    grow_epochs(conn, last).await?;
+    follow(conn, LogNumber(last + 1), identity, next).await
 }
 
 /// Makes the rows of a log that is followed from now on.

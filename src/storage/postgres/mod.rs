@@ -29,9 +29,11 @@ mod conversations;
 mod decide;
 mod error;
 mod events;
+mod import;
 mod insert;
 mod inspect;
 mod ledger;
+mod messages;
 mod notifications;
 mod raise;
 mod receipts;
@@ -46,6 +48,7 @@ mod users;
 use std::sync::Arc;
 
 pub use error::OpenError;
+pub use import::PostgresImport;
 pub use inspect::{Inspection, inspect, renew_incarnation};
 
 use super::StorageError;

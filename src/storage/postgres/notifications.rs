@@ -152,12 +152,12 @@ statement!(
          CROSS JOIN LATERAL (
              SELECT count(*) AS count, min(e.seq) AS from_seq, max(e.seq) AS to_seq FROM events AS e
              WHERE e.conversation_key = p.conversation_key AND e.seq BETWEEN b.from_seq AND p.to_seq
-                 AND e.sender_id <> p.user_id AND e.kind = 'message') AS x
+                 AND e.sender_id <> p.user_id AND e.kind = 'message' AND e.deleted_at IS NULL) AS x
          CROSS JOIN LATERAL (
              SELECT array_agg(f.sender_id ORDER BY f.seq) AS senders, array_agg(f.content ORDER BY f.seq) AS contents
              FROM (SELECT e.seq, e.sender_id, e.content FROM events AS e
                    WHERE e.conversation_key = p.conversation_key AND e.seq BETWEEN b.from_seq AND p.to_seq
-                       AND e.sender_id <> p.user_id AND e.kind = 'message'
+                       AND e.sender_id <> p.user_id AND e.kind = 'message' AND e.deleted_at IS NULL
                    ORDER BY e.seq LIMIT ?) AS f) AS q
          LEFT JOIN users AS s ON s.id = q.senders[1]
          WHERE p.id = ? AND p.state = 'waiting' AND x.count > 0"

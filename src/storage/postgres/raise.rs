@@ -156,13 +156,13 @@ statement!(
              ON m.conversation_key = r.key AND greatest(m.delivered, m.read, m.notified) < r.head
          LEFT JOIN LATERAL (
              SELECT e.seq, e.stored_at FROM events AS e
-             WHERE e.conversation_key = m.conversation_key AND e.kind = 'message' AND e.sender_id <> m.user_id
-                 AND e.seq > greatest(m.delivered, m.read, m.notified)
+             WHERE e.conversation_key = m.conversation_key AND e.kind = 'message' AND e.deleted_at IS NULL
+                 AND e.sender_id <> m.user_id AND e.seq > greatest(m.delivered, m.read, m.notified)
              ORDER BY e.seq LIMIT 1) AS f ON true
          LEFT JOIN LATERAL (
              SELECT e.stored_at FROM events AS e
-             WHERE e.conversation_key = m.conversation_key AND e.kind = 'message' AND e.sender_id <> m.user_id
-                 AND e.seq > r.published
+             WHERE e.conversation_key = m.conversation_key AND e.kind = 'message' AND e.deleted_at IS NULL
+                 AND e.sender_id <> m.user_id AND e.seq > r.published
              ORDER BY e.seq LIMIT 1) AS l ON true
          ORDER BY m.conversation_key, m.user_id"
     )

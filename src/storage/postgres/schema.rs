@@ -15,8 +15,9 @@ use super::target::Target;
 use super::users;
 
 /// Every migration with its version, oldest first.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql")),
+    ("00000000000002", include_str!("../../../migrations/postgres/00000000000002_changes/up.sql")),
     (WITH_NAME_KEYS, include_str!("../../../migrations/postgres/00000000000003_lists/up.sql")),
 ];
 /// The one that adds the keys of names, which chatd makes.

@@ -66,6 +66,10 @@ columns!(
     &[u8] => Binary,
 );
 
+impl Column for Vec<u8> {
+    type Sql = Binary;
+}
+
 impl Column for Vec<i64> {
     type Sql = Array<BigInt>;
 }
@@ -89,7 +93,10 @@ rows!(A B C D E);
 rows!(A B C D E F);
 rows!(A B C D E F G);
 rows!(A B C D E F G H);
-rows!(A B C D E F G H I J K L);
+rows!(A B C D E F G H I);
+rows!(A B C D E F G H I J K);
+rows!(A B C D E F G H I J K L M);
+rows!(A B C D E F G H I J K L M N O P Q R);
 
 /// Makes an async function of a statement. Each `?` of the text takes the next parameter, which is `$1`, `$2` …
 /// wherever it is meant again; references in parameters are written `&'a`. With `-> (A, B)` the function returns all rows as such tuples, without it the

@@ -2,7 +2,8 @@
 //!
 //! A batch costs a fence a partition, one statement for the heads of its conversations and one for the ids
 //! that exist already, both over a JSON array so that one prepared text serves every size; then one insert an
-//! event and one update a conversation. Who is new (a conversation, its members) costs more, once, and a
+//! event and one update a conversation. Who is new (a conversation, its members) costs more, once; so do records that
+//! refer to others, by one statement a batch, edits and deletions, by an update of their message each, and a
 //! conversation that gets another place in its members' lists, once a minute at most.
 
 use std::collections::HashMap;
@@ -11,14 +12,14 @@ use std::fmt::Write;
 use diesel::sqlite::SqliteConnection;
 
 use super::error::Fault;
-use super::rows::{self, MESSAGE};
+use super::events;
+use super::insert::{store_dead_letter, store_event, store_rejection};
+use super::rows;
 use super::statement::statement;
-use crate::domain::history::{self, Head, Past};
-use crate::domain::{
-    ConversationId, Event, LogNumber, MessageBody, Outcome, Position, RecordBody, Rejection, Seq, Timestamp,
-};
+use crate::domain::history::{self, Head, Past, Rules};
+use crate::domain::{ConversationId, Digest, Event, LogNumber, Outcome, Position, Record, Seq, Timestamp};
 use crate::storage::conversations::LISTED_WITHIN_MS;
-use crate::storage::{Applied, Batch, DeadLetter, PartitionBatch};
+use crate::storage::{Applied, Batch, PartitionBatch};
 
 /// A conversation that a batch touches.
 struct Touched {
@@ -29,6 +30,15 @@ struct Touched {
     listed_at: i64,
     /// The last event that this batch stored.
     last: Option<(Seq, Timestamp, Position)>,
+}
+
+/// Records on their way into history.
+struct Applying {
+    log: LogNumber,
+    rules: Rules,
+    now: Timestamp,
+    touched: HashMap<ConversationId, Touched>,
+    past: Past,
 }
 
 /// Applies a batch inside the caller's transaction.
@@ -43,12 +53,13 @@ pub(super) fn apply(conn: &mut SqliteConnection, batch: Batch) -> Result<Vec<App
             applied.push(Applied::Fenced { partition: partition.partition });
         }
     }
-    let (mut touched, mut past) = look_up(conn, &owned)?;
+    let (touched, past) = look_up(conn, &owned)?;
+    let mut applying = Applying { log: batch.log, rules: batch.rules, now, touched, past };
     for partition in owned {
-        applied.push(apply_partition(conn, batch.log, partition, &mut touched, &mut past, now)?);
+        applied.push(apply_partition(conn, partition, &mut applying)?);
     }
     let grace_ms = i64::try_from(batch.grace.as_millis()).unwrap_or(i64::MAX);
-    for conversation in touched.values() {
+    for conversation in applying.touched.values() {
         if let Some((seq, at, position)) = conversation.last {
             let (log, partition) = (position.log.0, i64::from(position.partition));
             update_head(conn, seq.0, at.0, log, partition, position.offset, conversation.key)?;
@@ -86,17 +97,16 @@ fn fence(conn: &mut SqliteConnection, log: LogNumber, batch: &PartitionBatch) ->
 
 fn apply_partition(
     conn: &mut SqliteConnection,
-    log: LogNumber,
     batch: PartitionBatch,
-    touched: &mut HashMap<ConversationId, Touched>,
-    past: &mut Past,
-    now: Timestamp,
+    applying: &mut Applying,
 ) -> Result<Applied, Fault> {
+    let Applying { log, rules, now, touched, past } = applying;
     let partition = batch.partition;
     let mut outcomes = Vec::with_capacity(batch.records.len());
     let mut duplicates = 0;
     for (offset, record) in batch.records {
-        let Some(outcome) = history::decide(past, record, Position { log, partition, offset }) else {
+        let position = Position { log: *log, partition, offset };
+        let Some(outcome) = history::decide(past, rules, record, position) else {
             duplicates += 1;
             continue;
         };
@@ -107,14 +117,14 @@ fn apply_partition(
                     None => touched.entry(event.conversation).or_insert(begin(conn, event)?),
                 };
                 conversation.last = Some((event.seq, event.at, event.position));
-                store_event(conn, conversation.key, event, now)?;
+                store_event(conn, conversation.key, event, past, *now)?;
             }
-            Outcome::Rejected(rejection) => store_rejection(conn, rejection, now)?,
+            Outcome::Rejected(rejection) => store_rejection(conn, rejection, *now)?,
         }
         outcomes.push(outcome);
     }
     for letter in &batch.dead {
-        store_dead_letter(conn, log, partition, letter, now)?;
+        store_dead_letter(conn, *log, partition, letter, *now)?;
     }
     Ok(Applied::Done { partition, outcomes, duplicates, dead: batch.dead.len() })
 }
@@ -146,21 +156,41 @@ fn look_up(
         let due_at = due_at.unwrap_or(i64::MAX);
         touched.insert(conversation, Touched { key, due_at, listed_at, last: None });
     }
-    let mut json = String::from("{");
+    let mut wanted = Vec::with_capacity(records().count());
     for record in records() {
         // A conversation without a row has no event that could have the id.
         if let Some(conversation) = touched.get(&record.conversation) {
-            let separator = if json.len() == 1 { "" } else { "," };
-            let _ = write!(json, "{separator}\"{}\":{}", record.id.0.simple(), conversation.key);
+            let ids = std::iter::once(record.id).chain(record.body.refers_to());
+            wanted.extend(ids.map(|id| (record.conversation, id, conversation.key)));
         }
     }
-    json.push('}');
-    if json.len() > 2 {
-        for (id, kind, content, data, reply_to) in select_known(conn, &json)? {
-            past.stored.insert(rows::message_id(&id)?, rows::body(&kind, content, data, reply_to)?);
-        }
-    }
+    events::look_up(conn, &wanted, |id, stored| _ = past.stored.insert(id, stored))?;
+    look_up_rejected(conn, records(), &mut past)?;
     Ok((touched, past))
+}
+
+/// Records that refer to others, and were rejected before.
+fn look_up_rejected<'a>(
+    conn: &mut SqliteConnection,
+    records: impl Iterator<Item = &'a Record>,
+    past: &mut Past,
+) -> Result<(), Fault> {
+    let referring: Vec<_> = records.filter(|record| record.body.refers_to().is_some()).collect();
+    if referring.is_empty() {
+        return Ok(());
+    }
+    let mut json = String::from("[");
+    for (index, record) in referring.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        let (id, digest) = (record.id.0.simple(), record.body.digest().0);
+        let _ = write!(json, "{separator}[\"{id}\",\"{}\"]", digest.simple());
+    }
+    json.push(']');
+    for (id, digest, code) in select_rejected(conn, &json)? {
+        let key = (rows::message_id(&id)?, Digest(rows::uuid(&digest)?));
+        past.rejected.insert(key, rows::rejection_code(&code)?);
+    }
+    Ok(())
 }
 
 /// The rows of a conversation that has its first event.
@@ -176,56 +206,6 @@ fn begin(conn: &mut SqliteConnection, event: &Event) -> Result<Touched, Fault> {
     }
     insert_listings(conn, listed_at, key)?;
     Ok(Touched { key, due_at: i64::MAX, listed_at, last: None })
-}
-
-fn store_event(conn: &mut SqliteConnection, key: i64, event: &Event, now: Timestamp) -> Result<(), Fault> {
-    let RecordBody::Message(MessageBody { content, data, reply_to }) = &event.body;
-    insert_event(
-        conn,
-        key,
-        event.seq.0,
-        event.position.log.0,
-        i64::from(event.position.partition),
-        event.position.offset,
-        event.id.0.as_bytes(),
-        event.client_id.as_str(),
-        MESSAGE,
-        event.from.get(),
-        Some(content.as_str()),
-        data.as_ref().map(|data| data.as_str()),
-        reply_to.as_ref().map(|id| id.0.as_bytes().as_slice()),
-        event.at.0,
-        now.0,
-    )?;
-    Ok(())
-}
-
-fn store_rejection(conn: &mut SqliteConnection, rejection: &Rejection, now: Timestamp) -> Result<(), Fault> {
-    insert_rejection(
-        conn,
-        rejection.position.log.0,
-        i64::from(rejection.position.partition),
-        rejection.position.offset,
-        &rejection.conversation.to_string(),
-        rejection.id.0.as_bytes(),
-        rejection.client_id.as_str(),
-        rejection.from.get(),
-        rejection.code.as_str(),
-        now.0,
-    )?;
-    Ok(())
-}
-
-fn store_dead_letter(
-    conn: &mut SqliteConnection,
-    log: LogNumber,
-    partition: u32,
-    letter: &DeadLetter,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    let partition = i64::from(partition);
-    insert_dead_letter(conn, log.0, partition, letter.offset, &letter.reason, &letter.value, now.0)?;
-    Ok(())
 }
 
 statement!(
@@ -250,10 +230,11 @@ statement!(
 );
 
 statement!(
-    fn select_known(ids: &'a str) -> (Vec<u8>, String, Option<String>, Option<String>, Option<Vec<u8>>) =
-        "SELECT e.message_id, e.kind, e.content, e.data, e.reply_to
+    fn select_rejected(ids: &'a str) -> (Vec<u8>, Vec<u8>, String) = "SELECT r.message_id, r.digest, r.code
          FROM json_each(?) AS asked
-         CROSS JOIN events AS e ON e.conversation_key = asked.value AND e.message_id = unhex(asked.key)"
+         CROSS JOIN rejections AS r
+             ON r.message_id = unhex(asked.value ->> 0) AND r.digest = unhex(asked.value ->> 1)
+         WHERE r.digest IS NOT NULL"
 );
 
 statement!(
@@ -264,27 +245,6 @@ statement!(
 
 statement!(
     fn insert_member(key: i64, user: i64) = "INSERT INTO members (conversation_key, user_id) VALUES (?, ?)"
-);
-
-statement!(
-    fn insert_event(
-        key: i64,
-        seq: i64,
-        log: i32,
-        partition: i64,
-        offset: i64,
-        id: &'a [u8],
-        client_id: &'a str,
-        kind: &'a str,
-        sender: i64,
-        content: Option<&'a str>,
-        data: Option<&'a str>,
-        reply_to: Option<&'a [u8]>,
-        at: i64,
-        stored_at: i64,
-    ) = "INSERT INTO events (conversation_key, seq, log_number, partition, log_offset, message_id, client_id,
-         kind, sender_id, content, data, reply_to, at, stored_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 
 statement!(
@@ -315,32 +275,4 @@ statement!(
     fn insert_due(key: i64, due_at: i64, grace_ms: i64) =
         "INSERT INTO notify_due (conversation_key, due_at, grace_ms) VALUES (?, ?, ?)
          ON CONFLICT (conversation_key) DO UPDATE SET due_at = excluded.due_at, grace_ms = excluded.grace_ms"
-);
-
-statement!(
-    fn insert_rejection(
-        log: i32,
-        partition: i64,
-        offset: i64,
-        conversation: &'a str,
-        id: &'a [u8],
-        client_id: &'a str,
-        sender: i64,
-        code: &'a str,
-        now: i64,
-    ) = "INSERT INTO rejections (log_number, partition, log_offset, conversation, message_id, client_id,
-         sender_id, code, stored_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-);
-
-statement!(
-    fn insert_dead_letter(
-        log: i32,
-        partition: i64,
-        offset: i64,
-        reason: &'a str,
-        value: &'a [u8],
-        now: i64,
-    ) = "INSERT INTO dead_letters (log_number, partition, log_offset, reason, value, stored_at)
-         VALUES (?, ?, ?, ?, ?, ?)"
 );

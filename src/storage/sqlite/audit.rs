@@ -7,7 +7,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::error::Fault;
-use super::rows;
+use super::rows::{self, AskedRow, asked_columns};
 use super::statement::statement;
 use crate::domain::{ConversationId, ConversationKey, LogNumber, MessageId, Offset, Partition};
 use crate::storage::StorageError;
@@ -65,16 +65,11 @@ fn kept(
 ) -> Result<Vec<(Offset, Kept)>, Fault> {
     let (slot, from, to) = (i64::from(partition), offsets.start, offsets.end);
     let mut kept = Vec::new();
-    for (conversation, offset, id, from, kind, content, data, reply_to) in
-        select_events(conn, log.0, slot, from, to)?
-    {
-        let body = match content {
-            Some(_) => Some(rows::body(&kind, content, data, reply_to)?),
-            None => None,
-        };
+    for (conversation, offset, id, from, asked) in select_events(conn, log.0, slot, from, to)? {
         let conversation = rows::conversation_id(&conversation)?;
-        let (id, from) = (rows::message_id(&id)?, rows::user_id(from)?);
-        kept.push((offset, Kept::Event { conversation, id, from, body }));
+        let (id, from, columns) = (rows::message_id(&id)?, rows::user_id(from)?, rows::asked(asked)?);
+        let erased = columns.is_erased();
+        kept.push((offset, Kept::Event { conversation, id, from, asked: columns.asked()?, erased }));
     }
     for (offset, id) in select_rejections(conn, log.0, slot, from, to)? {
         kept.push((offset, Kept::Rejection(rows::message_id(&id)?)));
@@ -96,10 +91,11 @@ fn disorder(conn: &mut SqliteConnection, after: i64, limit: u32) -> Result<Disor
 
 statement!(
     fn select_events(log: i32, partition: i64, from: i64, to: i64)
-        -> (String, i64, Vec<u8>, i64, String, Option<String>, Option<String>, Option<Vec<u8>>) =
-        "SELECT c.id, e.log_offset, e.message_id, e.sender_id, e.kind, e.content, e.data, e.reply_to
+        -> (String, i64, Vec<u8>, i64, AskedRow) = concat!(
+        "SELECT c.id, e.log_offset, e.message_id, e.sender_id, ", asked_columns!(), "
          FROM events AS e JOIN conversations AS c ON c.conversation_key = e.conversation_key
          WHERE e.log_number = ? AND e.partition = ? AND e.log_offset >= ? AND e.log_offset < ?"
+    )
 );
 
 statement!(

@@ -9,7 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use super::SqliteStore;
 use super::error::Fault;
 use super::receipts::receipt;
-use super::rows::{self, RejectionRow};
+use super::rows::{self, RejectionRow, rejection_columns};
 use super::seek::{self, Reach};
 use super::statement::statement;
 use crate::domain::{ConversationId, ConversationKey, Frontier, Rejection, Seq, UserId};
@@ -240,6 +240,7 @@ statement!(
         "SELECT count(*) FROM (
              SELECT 1 FROM events
              WHERE conversation_key = ? AND seq > ? AND seq <= ? AND sender_id <> ? AND kind = 'message'
+                 AND deleted_at IS NULL
              LIMIT ?)"
 );
 
@@ -253,11 +254,11 @@ statement!(
         until_log: i32,
         until_offsets: &'a str,
         limit: i64,
-    ) -> RejectionRow =
-        "SELECT conversation, log_number, partition, log_offset, message_id, client_id, sender_id, code
-         FROM rejections
+    ) -> RejectionRow = concat!(
+        "SELECT ", rejection_columns!(), " FROM rejections
          WHERE sender_id = ?
            AND (log_number > ? OR (log_number = ? AND log_offset > coalesce(? ->> partition, -1)))
            AND (log_number < ? OR (log_number = ? AND log_offset <= coalesce(? ->> partition, -1)))
          ORDER BY id DESC LIMIT ?"
+    )
 );

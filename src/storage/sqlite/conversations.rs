@@ -84,7 +84,7 @@ macro_rules! listed_columns {
          (SELECT count(*) FROM (
               SELECT 1 FROM events AS e
               WHERE e.conversation_key = p.conversation_key AND e.seq > max(m.read, p.last_seq - own.among)
-                  AND e.sender_id <> m.user_id AND e.kind = 'message'
+                  AND e.sender_id <> m.user_id AND e.kind = 'message' AND e.deleted_at IS NULL
               LIMIT (SELECT unread_max FROM own))),
          (SELECT json_group_array(json_array(o.user_id, coalesce(u.name, ''), o.delivered, o.read))
           FROM (SELECT user_id, delivered, read, user_id <> m.user_id AS is_other FROM members

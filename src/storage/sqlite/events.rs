@@ -1,24 +1,56 @@
 //! `Events` on SQLite.
 
+use std::collections::HashMap;
+use std::fmt::Write;
+
 use async_trait::async_trait;
 use diesel::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::error::Fault;
-use super::rows::{self, EventRow, RejectionRow, event_columns};
+use super::rows::{self, AskedRow, EventRow, RejectionRow, asked_columns, event_columns, rejection_columns};
 use super::statement::statement;
-use crate::domain::{ConversationId, Event, LogNumber, Offset, Outcome, Partition, Seq};
+use crate::domain::history::Stored;
+use crate::domain::{
+    ConversationId, Event, LogNumber, MessageId, Offset, Outcome, Partition, Seq, Timestamp,
+};
 use crate::storage::{Events, Page, PageOf, Scanned, StorageError};
 
 #[async_trait]
 impl Events for SqliteStore {
-    async fn page(
+    async fn events(
+        &self,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<PageOf<Event>, StorageError> {
+        self.read(move |conn| read_events(conn, conversation, after, limit)).await
+    }
+
+    async fn messages(
         &self,
         conversation: ConversationId,
         page: Page,
         limit: u32,
     ) -> Result<PageOf<Event>, StorageError> {
-        self.read(move |conn| read_page(conn, conversation, page, limit)).await
+        self.read(move |conn| read_messages(conn, conversation, page, limit)).await
+    }
+
+    async fn stored(
+        &self,
+        conversation: ConversationId,
+        ids: &[MessageId],
+    ) -> Result<HashMap<MessageId, Stored>, StorageError> {
+        let ids = ids.to_vec();
+        self.read(move |conn| {
+            let mut found = HashMap::with_capacity(ids.len());
+            if let Some((key, _)) = head(conn, conversation)? {
+                let wanted: Vec<_> = ids.into_iter().map(|id| (conversation, id, key)).collect();
+                look_up(conn, &wanted, |id, stored| _ = found.insert(id, stored))?;
+            }
+            Ok(found)
+        })
+        .await
     }
 
     async fn last_seq(&self, conversation: ConversationId) -> Result<Seq, StorageError> {
@@ -45,7 +77,19 @@ pub(super) fn head(
     Ok(rows.first().map(|&(key, last)| (key, Seq(last))))
 }
 
-fn read_page(
+fn read_events(
+    conn: &mut SqliteConnection,
+    conversation: ConversationId,
+    after: Seq,
+    limit: u32,
+) -> Result<PageOf<Event>, Fault> {
+    let Some((key, _)) = head(conn, conversation)? else {
+        return Ok(PageOf { rows: Vec::new(), has_more: false });
+    };
+    page_of(conversation, select_events(conn, key, after.0, i64::from(limit) + 1)?, limit)
+}
+
+fn read_messages(
     conn: &mut SqliteConnection,
     conversation: ConversationId,
     page: Page,
@@ -54,19 +98,59 @@ fn read_page(
     let Some((key, last)) = head(conn, conversation)? else {
         return Ok(PageOf { rows: Vec::new(), has_more: false });
     };
-    // One more than asked for tells whether there are more.
     let one_more = i64::from(limit) + 1;
-    let mut found = match page {
+    let found = match page {
         Page::After(seq) => select_after(conn, key, seq.0, one_more)?,
-        Page::Before(seq) => select_before(conn, key, seq.0, one_more)?,
-        // Seqs have no gap: what is skipped can be counted off.
-        Page::Newest { skip } => select_before(conn, key, last.0 + 1 - i64::from(skip), one_more)?,
+        Page::Before(seq) => select_before(conn, key, seq.0, one_more, 0)?,
+        Page::Newest { skip } if select_beside(conn, key)?.is_empty() => {
+            // Seqs have no gap: what is skipped can be counted off.
+            select_before(conn, key, last.0 + 1 - i64::from(skip), one_more, 0)?
+        }
+        Page::Newest { skip } => select_before(conn, key, i64::MAX, one_more, i64::from(skip))?,
     };
+    page_of(conversation, found, limit)
+}
+
+/// One row more than asked for tells whether there are more.
+fn page_of(
+    conversation: ConversationId,
+    mut found: Vec<EventRow>,
+    limit: u32,
+) -> Result<PageOf<Event>, Fault> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = found.len() > limit;
     found.truncate(limit);
     let rows = found.into_iter().map(|row| rows::event(conversation, row)).collect::<Result<_, _>>()?;
     Ok(PageOf { rows, has_more })
+}
+
+/// Those of these records that are stored: conversation, id, the conversation's key.
+pub(super) fn look_up(
+    conn: &mut SqliteConnection,
+    wanted: &[(ConversationId, MessageId, i64)],
+    mut found: impl FnMut(MessageId, Stored),
+) -> Result<(), Fault> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut json = String::from("{");
+    for (index, (_, id, key)) in wanted.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        // Writing to a string cannot fail; nothing in it would be escaped by JSON.
+        let _ = write!(json, "{separator}\"{}\":{key}", id.0.simple());
+    }
+    json.push('}');
+    let rows = select_stored(conn, &json)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let places: HashMap<i64, ConversationId> = wanted.iter().map(|(place, _, key)| (*key, *place)).collect();
+    for (key, id, from, at, asked) in rows {
+        let conversation = *places.get(&key).ok_or_else(|| Fault::refused("a row nobody asked for"))?;
+        let stored = rows::asked(asked)?.stored(conversation, rows::user_id(from)?, Timestamp(at))?;
+        found(rows::message_id(&id)?, stored);
+    }
+    Ok(())
 }
 
 fn scan(
@@ -102,16 +186,38 @@ statement!(
 );
 
 statement!(
-    fn select_after(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
+    fn select_events(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
         "SELECT ", event_columns!(), " FROM events AS e
          WHERE e.conversation_key = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
     )
 );
 
 statement!(
-    fn select_before(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
+    fn select_after(key: i64, seq: i64, limit: i64) -> EventRow = concat!(
         "SELECT ", event_columns!(), " FROM events AS e
-         WHERE e.conversation_key = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?"
+         WHERE e.conversation_key = ? AND e.seq > ? AND e.kind = 'message' ORDER BY e.seq LIMIT ?"
+    )
+);
+
+statement!(
+    fn select_before(key: i64, seq: i64, limit: i64, skip: i64) -> EventRow = concat!(
+        "SELECT ", event_columns!(), " FROM events AS e
+         WHERE e.conversation_key = ? AND e.seq < ? AND e.kind = 'message'
+         ORDER BY e.seq DESC LIMIT ? OFFSET ?"
+    )
+);
+
+statement!(
+    /// Something in a conversation that is no message, if there is.
+    fn select_beside(key: i64) -> (i64,) =
+        "SELECT seq FROM events WHERE conversation_key = ? AND kind <> 'message' LIMIT 1"
+);
+
+statement!(
+    fn select_stored(wanted: &'a str) -> (i64, Vec<u8>, i64, i64, AskedRow) = concat!(
+        "SELECT e.conversation_key, e.message_id, e.sender_id, e.at, ", asked_columns!(), "
+         FROM json_each(?) AS asked
+         CROSS JOIN events AS e ON e.conversation_key = asked.value AND e.message_id = unhex(asked.key)"
     )
 );
 
@@ -124,7 +230,8 @@ statement!(
 );
 
 statement!(
-    fn scan_rejections(log: i32, partition: i64, after: i64, limit: i64) -> RejectionRow = "SELECT conversation, log_number, partition, log_offset, message_id, client_id, sender_id, code
-         FROM rejections
+    fn scan_rejections(log: i32, partition: i64, after: i64, limit: i64) -> RejectionRow = concat!(
+        "SELECT ", rejection_columns!(), " FROM rejections
          WHERE log_number = ? AND partition = ? AND log_offset > ? ORDER BY log_offset LIMIT ?"
+    )
 );

@@ -30,6 +30,8 @@ mod connection;
 mod conversations;
 mod error;
 mod events;
+mod export;
+mod insert;
 mod ledger;
 mod notifications;
 mod open;
@@ -49,6 +51,7 @@ use tokio::sync::Mutex;
 
 pub use backup::{Followed, backup};
 pub use error::OpenError;
+pub use export::SqliteExport;
 pub use open::{migrate, pending};
 
 use super::StorageError;

@@ -165,13 +165,15 @@ statement!(
 statement!(
     fn select_extent(key: i64, from: i64, to: i64, user: i64) -> (i64, Option<i64>, Option<i64>) =
         "SELECT count(*), min(seq), max(seq) FROM events
-         WHERE conversation_key = ? AND seq BETWEEN ? AND ? AND sender_id <> ? AND kind = 'message'"
+         WHERE conversation_key = ? AND seq BETWEEN ? AND ? AND sender_id <> ? AND kind = 'message'
+             AND deleted_at IS NULL"
 );
 
 statement!(
     fn select_contents(key: i64, from: i64, to: i64, user: i64, limit: i64) -> (i64, String) =
         "SELECT sender_id, content FROM events
          WHERE conversation_key = ? AND seq BETWEEN ? AND ? AND sender_id <> ? AND kind = 'message'
+             AND deleted_at IS NULL
          ORDER BY seq LIMIT ?"
 );
 

@@ -203,7 +203,8 @@ statement!(
 statement!(
     fn select_first_of_others(key: i64, told: i64, user: i64) -> (i64, i64) =
         "SELECT seq, stored_at FROM events
-         WHERE conversation_key = ? AND seq > ? AND sender_id <> ? AND kind = 'message' ORDER BY seq LIMIT 1"
+         WHERE conversation_key = ? AND seq > ? AND sender_id <> ? AND kind = 'message' AND deleted_at IS NULL
+         ORDER BY seq LIMIT 1"
 );
 
 statement!(

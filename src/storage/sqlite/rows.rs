@@ -1,33 +1,39 @@
 //! Rows and what they mean in the domain. What was checked when it came in is checked again here: a file can
 //! be changed by others.
 
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::error::Fault;
 use crate::domain::{
-    ClientId, Content, ConversationId, Data, ErrorCode, Event, LogNumber, MessageBody, MessageId, Partition,
-    Position, RecordBody, Rejection, Seq, Timestamp, UserId,
+    ClientId, ConversationId, Digest, ErrorCode, Event, LogNumber, MessageId, Partition, Position, Rejection,
+    Seq, Timestamp, UserId,
 };
+use crate::storage::columns::Columns;
 
-/// The columns of an event, in the order of `EventRow`; `e` is the table.
+/// The columns of an event, in the order of `EventRow`; `e` is the table. An edit has the text that its message has.
 macro_rules! event_columns {
     () => {
-        "e.seq, e.log_number, e.partition, e.log_offset, e.message_id, e.client_id, e.kind, e.sender_id, \
-         e.content, e.data, e.reply_to, e.at"
+        "e.seq, e.log_number, e.partition, e.log_offset, e.message_id, e.client_id, e.sender_id, e.kind, \
+         CASE e.kind WHEN 'edit' THEN (SELECT t.content FROM events AS t \
+             WHERE t.conversation_key = e.conversation_key AND t.message_id = e.target) \
+             ELSE e.content END, \
+         e.data, e.reply_to, e.target, e.edited_at, e.deleted_at, e.at"
     };
 }
 pub(super) use event_columns;
 
 /// See `event_columns`.
-pub(super) type EventRow =
-    (i64, i32, i64, i64, Vec<u8>, String, String, i64, Option<String>, Option<String>, Option<Vec<u8>>, i64);
+pub(super) type EventRow = (i64, i32, i64, i64, Vec<u8>, String, i64, BodyRow, i64);
 
-/// The name of the one kind of event that there is.
-pub(super) const MESSAGE: &str = "message";
+/// Kind, content, data, reply_to, target, and when it was edited and deleted.
+type BodyRow =
+    (String, Option<String>, Option<String>, Option<Vec<u8>>, Option<Vec<u8>>, (Option<i64>, Option<i64>));
 
 pub(super) fn event(conversation: ConversationId, row: EventRow) -> Result<Event, Fault> {
-    let (seq, log, partition, offset, id, client_id, kind, from, content, data, reply_to, at) = row;
+    let (seq, log, partition, offset, id, client_id, from, body, at) = row;
+    let (kind, content, data, reply_to, target, (edited_at, deleted_at)) = body;
+    let (reply_to, target) = (optional(reply_to)?, optional(target)?);
+    let columns = Columns { kind, content, data, reply_to, target, digest: None, edited_at, deleted_at };
     Ok(Event {
         conversation,
         seq: Seq(seq),
@@ -36,40 +42,45 @@ pub(super) fn event(conversation: ConversationId, row: EventRow) -> Result<Event
         client_id: ClientId::new(client_id).map_err(Fault::refused)?,
         from: user_id(from)?,
         at: Timestamp(at),
-        body: body(&kind, content, data, reply_to)?,
+        body: columns.event()?,
     })
 }
 
-/// The body of an event from its columns.
-pub(super) fn body(
-    kind: &str,
-    content: Option<String>,
-    data: Option<String>,
-    reply_to: Option<Vec<u8>>,
-) -> Result<RecordBody, Fault> {
-    if kind != MESSAGE {
-        return Err(Fault::refused(format_args!("an event of kind {kind}, newer than this release")));
-    }
-    let content = content.ok_or_else(|| Fault::refused("a message without content"))?;
-    let data = match data {
-        Some(text) => {
-            let raw = RawValue::from_string(text).map_err(Fault::refused)?;
-            Some(Data::new(raw).map_err(Fault::refused)?)
-        }
-        None => None,
+/// The columns of an event that say what its record asked for, in the order of `AskedRow`; `e` is the table.
+macro_rules! asked_columns {
+    () => {
+        "e.kind, e.content, e.data, e.reply_to, e.target, e.digest, e.deleted_at"
     };
-    Ok(RecordBody::Message(MessageBody {
-        content: Content::new(content).map_err(Fault::refused)?,
-        data,
-        reply_to: reply_to.as_deref().map(message_id).transpose()?,
-    }))
+}
+pub(super) use asked_columns;
+
+/// See `asked_columns`.
+pub(super) type AskedRow =
+    (String, Option<String>, Option<String>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
+
+pub(super) fn asked(row: AskedRow) -> Result<Columns, Fault> {
+    let (kind, content, data, reply_to, target, digest, deleted_at) = row;
+    let (reply_to, target, digest) = (optional(reply_to)?, optional(target)?, optional(digest)?);
+    Ok(Columns { kind, content, data, reply_to, target, digest, edited_at: None, deleted_at })
 }
 
-/// The columns of a rejection: conversation, log, partition, offset, id, client_id, sender, code.
-pub(super) type RejectionRow = (String, i32, i64, i64, Vec<u8>, String, i64, String);
+fn optional(bytes: Option<Vec<u8>>) -> Result<Option<Uuid>, Fault> {
+    bytes.as_deref().map(uuid).transpose()
+}
+
+/// The columns of a rejection, in the order of `RejectionRow`.
+macro_rules! rejection_columns {
+    () => {
+        "conversation, log_number, partition, log_offset, message_id, client_id, sender_id, code, digest"
+    };
+}
+pub(super) use rejection_columns;
+
+/// See `rejection_columns`.
+pub(super) type RejectionRow = (String, i32, i64, i64, Vec<u8>, String, i64, String, Option<Vec<u8>>);
 
 pub(super) fn rejection(row: RejectionRow) -> Result<Rejection, Fault> {
-    let (conversation, log, partition, offset, id, client_id, from, code) = row;
+    let (conversation, log, partition, offset, id, client_id, from, code, digest) = row;
     Ok(Rejection {
         conversation: conversation_id(&conversation)?,
         position: position(log, partition, offset)?,
@@ -77,11 +88,12 @@ pub(super) fn rejection(row: RejectionRow) -> Result<Rejection, Fault> {
         client_id: ClientId::new(client_id).map_err(Fault::refused)?,
         from: user_id(from)?,
         code: rejection_code(&code)?,
+        digest: optional(digest)?.map(Digest),
     })
 }
 
 /// The codes that `domain::history` rejects with.
-fn rejection_code(text: &str) -> Result<ErrorCode, Fault> {
+pub(super) fn rejection_code(text: &str) -> Result<ErrorCode, Fault> {
     [ErrorCode::ClientIdReused, ErrorCode::NotFound, ErrorCode::Forbidden, ErrorCode::Conflict]
         .into_iter()
         .find(|code| code.as_str() == text)

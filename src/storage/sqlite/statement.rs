@@ -50,7 +50,10 @@ rows!(A B C D E);
 rows!(A B C D E F);
 rows!(A B C D E F G);
 rows!(A B C D E F G H);
-rows!(A B C D E F G H I J K L);
+rows!(A B C D E F G H I);
+rows!(A B C D E F G H I J K);
+rows!(A B C D E F G H I J K L M);
+rows!(A B C D E F G H I J K L M N O P Q R);
 
 /// Makes a function of a statement. Each `?` of the text takes the next parameter; references in parameters
 /// are written `&'a`. With `-> (A, B)` the function returns all rows as such tuples, without it the number

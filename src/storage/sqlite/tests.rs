@@ -102,7 +102,7 @@ async fn an_older_schema_is_migrated_or_refused_as_asked() {
     let folder = Folder::new();
     let path = folder.database();
     let check = SqliteSettings { migrate: Migrate::Check, ..SqliteSettings::new(&path) };
-    let all = ["00000000000001", "00000000000002", "00000000000004"];
+    let all = ["00000000000001", "00000000000002", "00000000000003", "00000000000004"];
     assert_eq!(pending(&path).unwrap(), all);
     assert!(!path.exists(), "asking makes no file");
     let refused = SqliteStore::open(check.clone()).await.err();
@@ -219,6 +219,7 @@ mod samples {
 
     use std::time::Duration;
 
+    use crate::domain::history::Rules;
     use crate::domain::{
         ClientId, Content, ConversationId, LogNumber, MessageBody, MessageId, Offset, Record, RecordBody,
         Timestamp, UserId,
@@ -252,6 +253,7 @@ mod samples {
             records: (expected..next).map(|offset| (offset, record(offset + 1))).collect(),
             dead: Vec::new(),
         };
-        Batch { log, partitions: vec![partition], grace: Duration::from_secs(10) }
+        let (grace, rules) = (Duration::from_secs(10), Rules::default());
+        Batch { log, partitions: vec![partition], grace, rules }
     }
 }

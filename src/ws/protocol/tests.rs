@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::*;
-use crate::chat::send::Target;
+use crate::chat::change::Change;
+use crate::chat::send::{Send, Target};
+use crate::domain::MessageId;
 
 /// A frame's refusal: code, field, ref and client_id, all as the answer shows them.
 fn refused(text: &str) -> (String, Value, Value, Value) {
@@ -20,21 +22,49 @@ fn taken(text: &str) -> Said {
     parse(text).unwrap_or_else(|refusal| panic!("{}: {text}", refusal.error)).1
 }
 
+fn sent(text: &str) -> Send {
+    match taken(text) {
+        Said::Command(command) => match *command {
+            Command::Send(send) => send,
+            Command::Change(_) => panic!("a change: {text}"),
+        },
+        other => panic!("{other:?}: {text}"),
+    }
+}
+
+fn changed(text: &str) -> Change {
+    match taken(text) {
+        Said::Command(command) => match *command {
+            Command::Change(change) => change,
+            Command::Send(_) => panic!("a message: {text}"),
+        },
+        other => panic!("{other:?}: {text}"),
+    }
+}
+
+#[test]
+fn an_edit_and_a_deletion_name_a_message() {
+    let id = r#""conversation":"dm-1-2","id":"1ba04d0a-f5b1-834e-870a-1336a013b369""#;
+    let edit = changed(&format!(r#"{{"type":"edit",{id},"content":"Hi","client_id":"c1","data":{{}}}}"#));
+    assert_eq!(edit.conversation, "dm-1-2".parse().unwrap());
+    assert_eq!(edit.target, MessageId(uuid::uuid!("1ba04d0a-f5b1-834e-870a-1336a013b369")));
+    assert_eq!(edit.content.as_ref().map(|content| content.as_str()), Some("Hi"));
+    assert_eq!(edit.client_id, Some(ClientId::new("c1").unwrap()));
+    let delete = changed(&format!(r#"{{"type":"delete",{id},"content":"what is no deletion's"}}"#));
+    assert_eq!((delete.target, delete.client_id), (edit.target, None));
+    assert!(delete.content.is_none());
+}
+
 #[test]
 fn every_frame_of_protocol_md_is_understood_whatever_else_it_holds() {
-    let Said::Send(send) = taken(r#"{"type":"send","to":3,"content":"x","client_id":"c1","later":[1]}"#)
-    else {
-        panic!("no send")
-    };
+    let send = sent(r#"{"type":"send","to":3,"content":"x","client_id":"c1","later":[1]}"#);
     let three = UserId::new(3).unwrap();
     assert_eq!((send.target, send.client_id), (Target::User(three), Some(ClientId::new("c1").unwrap())));
-    let Said::Send(send) = taken(r#"{"content":"x","to":{"external_id":"ana"},"type":"send"}"#) else {
-        panic!("no send")
-    };
+    let send = sent(r#"{"content":"x","to":{"external_id":"ana"},"type":"send"}"#);
     assert_eq!((send.target, send.client_id), (Target::External("ana".into()), None));
     let whole = r#"{"type":"send","conversation":"dm-1-2","content":"x","data":{"a":1},
         "reply_to":"1ba04d0a-f5b1-834e-870a-1336a013b369"}"#;
-    let Said::Send(send) = taken(whole) else { panic!("no send") };
+    let send = sent(whole);
     assert_eq!(send.body.data.as_ref().map(|data| data.as_str()), Some(r#"{"a":1}"#));
     assert!(send.body.reply_to.is_some());
     let dm = "dm-1-2".parse().unwrap();
@@ -53,7 +83,8 @@ fn every_frame_of_protocol_md_is_understood_whatever_else_it_holds() {
 
 #[test]
 fn a_missing_or_wrong_field_is_named() {
-    let table = [
+    const ID: &str = r#""conversation":"dm-1-2","id":"1ba04d0a-f5b1-834e-870a-1336a013b369""#;
+    let table: &[(&str, &str, &str)] = &[
         (r#"{}"#, "invalid", "type"),
         (r#"{"type":null}"#, "invalid", "type"),
         (r#"{"type":1}"#, "invalid", "type"),
@@ -80,6 +111,16 @@ fn a_missing_or_wrong_field_is_named() {
         (r#"{"type":"send","to":3,"content":"x","client_id":"a b"}"#, "invalid", "client_id"),
         (r#"{"type":"send","to":3,"content":"x","client_id":""}"#, "invalid", "client_id"),
         (r#"{"type":"send","to":3,"content":"x","client_id":7}"#, "invalid", "client_id"),
+        (r#"{"type":"edit","id":"x","content":"x"}"#, "invalid", "conversation"),
+        (r#"{"type":"edit","conversation":"dm-1-2","content":"x"}"#, "invalid", "id"),
+        (r#"{"type":"edit","conversation":"dm-1-2","id":"c1","content":"x"}"#, "invalid", "id"),
+        (r#"{"type":"edit","conversation":"dm-1-2","id":7,"content":"x"}"#, "invalid", "id"),
+        (&format!(r#"{{"type":"edit",{ID}}}"#), "invalid", "content"),
+        (&format!(r#"{{"type":"edit",{ID},"content":null}}"#), "invalid", "content"),
+        (&format!(r#"{{"type":"edit",{ID},"content":" "}}"#), "invalid", "content"),
+        (&format!(r#"{{"type":"edit",{ID},"content":"x","client_id":""}}"#), "invalid", "client_id"),
+        (r#"{"type":"delete","conversation":"dm-1-2"}"#, "invalid", "id"),
+        (r#"{"type":"delete","conversation":"dm-2-1","id":"x"}"#, "invalid", "conversation"),
         (r#"{"type":"received","seq":1}"#, "invalid", "conversation"),
         (r#"{"type":"received","conversation":"dm-1-1","seq":1}"#, "invalid", "conversation"),
         (r#"{"type":"received","conversation":"dm-1-2"}"#, "invalid", "seq"),
@@ -92,7 +133,7 @@ fn a_missing_or_wrong_field_is_named() {
     ];
     for (text, code, field) in table {
         let (found, named, ..) = refused(text);
-        assert_eq!((found.as_str(), &named), (code, &Value::from(field)), "{text}");
+        assert_eq!((found.as_str(), &named), (*code, &Value::from(*field)), "{text}");
     }
 }
 
@@ -139,6 +180,8 @@ fn a_ref_of_64_characters_comes_back_and_a_longer_one_is_invalid() {
 fn a_refused_message_is_known_by_its_ref_and_client_id() {
     let text = r#"{"type":"send","to":"3","client_id":"c1","ref":"r","content":"x"}"#;
     assert_eq!(refused(text), ("invalid".into(), "to".into(), "r".into(), "c1".into()));
+    let text = r#"{"type":"delete","conversation":"dm-1-2","client_id":"c1","ref":"r"}"#;
+    assert_eq!(refused(text), ("invalid".into(), "id".into(), "r".into(), "c1".into()));
     let text = r#"{"type":"send","to":3,"client_id":"not one","ref":"r","content":"x"}"#;
     assert_eq!(refused(text), ("invalid".into(), "client_id".into(), "r".into(), Value::Null));
 }
@@ -156,7 +199,7 @@ fn what_may_be_tried_again_says_when() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_that_arrives_makes_it_panic(text: String, kind in "send|received|read|resume|auth|ping") {
+    fn nothing_that_arrives_makes_it_panic(text: String, kind in "send|edit|delete|received|read|resume|auth|ping") {
         let _ = parse(&text);
         let _ = parse(&format!(r#"{{"type":"{kind}",{text}}}"#));
     }

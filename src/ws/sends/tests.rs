@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use super::*;
 use crate::app::build::build;
 use crate::chat::directory::Directory;
-use crate::chat::send::Target;
+use crate::chat::send::{Send, Target};
 use crate::config::{Config, Sources};
 use crate::domain::{Content, MessageBody, NameKey, Offset, ProfileChange, Subject, User, UserId};
 use crate::pipeline::{Appending, Entry, EventLog, LogIdentity};
@@ -152,7 +152,7 @@ impl Bench {
         let body = MessageBody { content: Content::new(text).unwrap(), data: None, reply_to: None };
         let client_id = Some(ClientId::new(&text[..1]).unwrap());
         let send = Send { client_id, target: Target::User(UserId::new(to).unwrap()), body };
-        self.sends.push(Some(text[..1].into()), send, &self.caller);
+        self.sends.push(Some(text[..1].into()), Command::Send(send), &self.caller);
     }
 
     /// Lets everything happen that can, and gives the answers: ref, and the code of an error.

@@ -30,7 +30,7 @@ impl Session {
             Action::WriteAtPace(text) => self.outbox.push_at_pace(Frame::text_bytes(&text)),
             Action::Ping(payload) => return self.push(Frame::ping(&payload)),
             Action::Close(close) => return Some(close),
-            Action::Send(mark, body) => self.sends.push(mark, *body, &self.caller),
+            Action::Send(mark, command) => self.sends.push(mark, *command, &self.caller),
             Action::LiftFence => self.sends.lift_fence(),
             Action::Received(mark, conversation, seq, known) => {
                 let place = (conversation, seq, known);

@@ -53,7 +53,7 @@ fn event_of(conversation: ConversationId, seq: i64, position: Position) -> Event
         client_id,
         from,
         at: Timestamp(0),
-        body: RecordBody::Message(MessageBody { content, data: None, reply_to: None }),
+        body: RecordBody::Message(MessageBody { content, data: None, reply_to: None }).into(),
     }
 }
 
@@ -80,6 +80,7 @@ fn rejection(offset: Offset) -> Rejection {
         client_id,
         from: user(2),
         code: ErrorCode::ClientIdReused,
+        digest: None,
     }
 }
 

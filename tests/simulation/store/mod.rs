@@ -5,13 +5,13 @@ mod outside;
 mod reads;
 mod receipts;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use chatd::domain::history::{Head, Past, decide};
+use chatd::domain::history::{Asked, Head, Kind, Past, Rules, Stored, decide};
 use chatd::domain::{
-    ConversationId, ConversationKey, Event, Frontier, MessageId, Offset, Outcome, Partition, Record,
-    RecordBody, Rejection, Seq, Timestamp, UserId,
+    ConversationId, ConversationKey, Digest, ErrorCode, Event, EventBody, Frontier, Message, MessageBody,
+    MessageId, Offset, Outcome, Partition, Record, RecordBody, Rejection, Seq, Timestamp, UserId,
 };
 use chatd::storage::{Applied, Batch, PartitionBatch, StorageError};
 use uuid::Uuid;
@@ -76,7 +76,12 @@ pub struct Store {
     pub conversations: BTreeMap<ConversationId, Conversation>,
     /// By internal key: in the order in which they began.
     pub of_user: BTreeMap<UserId, Vec<ConversationId>>,
+    /// As they were when they came.
     pub stored: HashMap<MessageId, Arc<Event>>,
+    /// Messages that have been changed since, as they are now.
+    pub changed: HashMap<MessageId, Message>,
+    /// Records that were rejected for what they refer to.
+    pub impossible: HashMap<(MessageId, Digest), ErrorCode>,
     pub outcomes: Vec<BTreeMap<Offset, Outcome>>,
     pub rejections: Vec<Rejection>,
     pub dead: Vec<(Partition, Offset)>,
@@ -91,6 +96,8 @@ impl Store {
             conversations: BTreeMap::new(),
             of_user: BTreeMap::new(),
             stored: HashMap::new(),
+            changed: HashMap::new(),
+            impossible: HashMap::new(),
             outcomes: vec![BTreeMap::new(); PARTITIONS as usize],
             rejections: Vec::new(),
             dead: Vec::new(),
@@ -120,17 +127,74 @@ impl Store {
             {
                 past.heads.insert(record.conversation, Head { last_seq: last.seq, last_at: last.at });
             }
-            if let Some(event) = self.stored.get(&record.id) {
-                past.stored.insert(record.id, event.body.clone());
+            for id in std::iter::once(record.id).chain(record.body.refers_to()) {
+                past.stored.extend(self.stored.get(&id).map(|event| (id, self.judged(event))));
             }
+            let key = (record.id, record.body.digest());
+            past.rejected.extend(self.impossible.get(&key).map(|code| (key, *code)));
         }
         past
+    }
+
+    /// A record as later ones are judged by it.
+    fn judged(&self, event: &Event) -> Stored {
+        let Event { conversation, from, at, .. } = *event;
+        let is_deleted = self.changed.get(&event.id).is_some_and(|message| message.deleted_at.is_some());
+        let kind = match event.body {
+            EventBody::Message(_) if is_deleted => Kind::Tombstone,
+            EventBody::Message(_) => Kind::Message,
+            EventBody::Edited { .. } | EventBody::Deleted { .. } => Kind::Change,
+        };
+        Stored { conversation, from, at, asked: Asked::Body(asked(&event.body)), kind }
+    }
+
+    /// An event as it is read: with the words of now.
+    pub fn as_read(&self, event: &Event) -> Event {
+        let body = match &event.body {
+            EventBody::Message(message) => {
+                EventBody::Message(self.changed.get(&event.id).unwrap_or(message).clone())
+            }
+            EventBody::Edited { target, .. } => {
+                EventBody::Edited { target: *target, content: self.changed[target].content.clone() }
+            }
+            EventBody::Deleted { target } => EventBody::Deleted { target: *target },
+        };
+        Event { body, ..event.clone() }
+    }
+
+    /// Messages that were deleted.
+    pub fn tombstones(&self) -> HashSet<MessageId> {
+        let deleted = self.changed.iter().filter(|(_, message)| message.deleted_at.is_some());
+        deleted.map(|(id, _)| *id).collect()
+    }
+
+    /// What a change makes of its message.
+    fn change(&mut self, event: &Event) {
+        let (target, content) = match &event.body {
+            EventBody::Message(_) => return,
+            EventBody::Edited { target, content } => (*target, content.clone()),
+            EventBody::Deleted { target } => (*target, None),
+        };
+        // A seeded bug may have let a change of nothing in.
+        let Some(EventBody::Message(original)) = self.stored.get(&target).map(|event| &event.body) else {
+            return;
+        };
+        let message = self.changed.entry(target).or_insert_with(|| original.clone());
+        match content {
+            Some(_) => message.edited_at = Some(event.at),
+            None => (message.data, message.deleted_at) = (None, Some(event.at)),
+        }
+        message.content = content;
     }
 
     fn insert(&mut self, partition: Partition, outcome: &Outcome) {
         self.outcomes[partition as usize].insert(outcome.position().offset, outcome.clone());
         match outcome {
-            Outcome::Rejected(rejection) => self.rejections.push(rejection.clone()),
+            Outcome::Rejected(rejection) => {
+                self.rejections.push(rejection.clone());
+                self.impossible
+                    .extend(rejection.digest.map(|digest| ((rejection.id, digest), rejection.code)));
+            }
             Outcome::Stored(event) => {
                 let event = Arc::new(event.clone());
                 let conversation = event.conversation;
@@ -145,15 +209,34 @@ impl Store {
                     }
                 }
                 found.events.push(Arc::clone(&event));
-                self.stored.insert(event.id, event);
+                self.stored.insert(event.id, Arc::clone(&event));
+                self.change(&event);
             }
         }
     }
 }
 
 fn is_refused(record: &Record) -> bool {
-    let RecordBody::Message(message) = &record.body;
-    message.content.as_str().starts_with(REFUSED)
+    match &record.body {
+        RecordBody::Message(message) => message.content.as_str().starts_with(REFUSED),
+        RecordBody::Edit { content, .. } => content.as_str().starts_with(REFUSED),
+        RecordBody::Delete { .. } => false,
+    }
+}
+
+/// What a record asked for, from what it was when it came.
+fn asked(body: &EventBody) -> RecordBody {
+    match body {
+        EventBody::Message(Message { content: Some(content), data, reply_to, .. }) => {
+            let (content, data, reply_to) = (content.clone(), data.clone(), *reply_to);
+            RecordBody::Message(MessageBody { content, data, reply_to })
+        }
+        EventBody::Edited { target, content: Some(content) } => {
+            RecordBody::Edit { target: *target, content: content.clone() }
+        }
+        EventBody::Deleted { target } => RecordBody::Delete { target: *target },
+        EventBody::Message(_) | EventBody::Edited { .. } => panic!("it came without words: {body:?}"),
+    }
 }
 
 impl World {
@@ -192,13 +275,20 @@ impl World {
         if self.has(Mutant::ForgetsTime) {
             past.heads.values_mut().for_each(|head| head.last_at = Timestamp(0));
         }
+        if self.has(Mutant::ForgetsRejections) {
+            past.rejected.clear();
+        }
+        if self.has(Mutant::ChangesTombstones) {
+            let tombstones = past.stored.values_mut().filter(|stored| stored.kind == Kind::Tombstone);
+            tombstones.for_each(|stored| stored.kind = Kind::Message);
+        }
         let (mut outcomes, mut duplicates) = (Vec::new(), 0);
         for (offset, record) in records {
             if self.has(Mutant::KeepsDuplicates) {
-                past.stored.clear();
+                past.stored.remove(&record.id);
             }
             let position = chatd::domain::Position { log: LOG, partition, offset };
-            match decide(&mut past, record, position) {
+            match decide(&mut past, &Rules::default(), record, position) {
                 None => duplicates += 1,
                 Some(outcome) => {
                     self.store.insert(partition, &outcome);

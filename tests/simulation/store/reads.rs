@@ -1,9 +1,13 @@
 //! History as it is read: pages, scans, and what a device missed.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use chatd::domain::history::Stored;
 use chatd::domain::{
-    ConversationId, ConversationKey, Event, Frontier, LogNumber, Offset, Outcome, Partition, Rejection, Seq,
-    UserId,
+    ConversationId, ConversationKey, Event, EventBody, Frontier, LogNumber, MessageId, Offset, Outcome,
+    Partition, Rejection, Seq, UserId,
 };
 use chatd::storage::{Catchup, Events, Missed, Page, PageOf, Receipt, Scanned, Since, StorageError};
 
@@ -23,34 +27,36 @@ impl World {
         conversation.events.len().saturating_sub(lag)
     }
 
-    fn page(&self, conversation: ConversationId, page: Page, limit: usize) -> PageOf<Event> {
+    /// The events after a seq that are wanted.
+    fn page(
+        &self,
+        conversation: ConversationId,
+        after: Seq,
+        limit: usize,
+        wanted: fn(&Event) -> bool,
+    ) -> PageOf<Event> {
         let Some(found) = self.store.conversations.get(&conversation) else {
             return PageOf { rows: Vec::new(), has_more: false };
         };
-        let events = &found.events[..self.visible(found)];
-        let before = |end: usize| {
-            let end = end.min(events.len());
-            let start = end.saturating_sub(limit);
-            let rows = events[start..end].iter().rev().map(|event| Event::clone(event)).collect();
-            PageOf { rows, has_more: start > 0 }
-        };
-        match page {
-            Page::After(seq) => {
-                let start = (seq.0.max(0) as usize).min(events.len());
-                let end = (start + limit).min(events.len());
-                let rows = events[start..end].iter().map(|event| Event::clone(event)).collect();
-                PageOf { rows, has_more: end < events.len() }
-            }
-            Page::Before(seq) => before((seq.0 - 1).max(0) as usize),
-            Page::Newest { skip } => before(events.len().saturating_sub(skip as usize)),
-        }
+        let events = found.events[..self.visible(found)].iter();
+        let mut later = events.filter(|event| event.seq > after && wanted(event));
+        let rows = later.by_ref().take(limit).map(|event| self.as_read(event)).collect();
+        PageOf { rows, has_more: later.next().is_some() }
+    }
+
+    fn as_read(&self, event: &Event) -> Event {
+        if self.has(Mutant::ReadsOldWords) { event.clone() } else { self.store.as_read(event) }
     }
 
     fn scan(&self, partition: Partition, after: Offset, limit: usize) -> Scanned {
         let end = self.store.rows[partition as usize].next_offset - 1;
         // A smaller step than asked for is not allowed: the caller takes it for the end.
         let found = self.store.outcomes[partition as usize].range(after + 1..);
-        let mut outcomes: Vec<Outcome> = found.take(limit).map(|(_, outcome)| outcome.clone()).collect();
+        let as_read = |outcome: &Outcome| match outcome {
+            Outcome::Stored(event) => Outcome::Stored(self.as_read(event)),
+            Outcome::Rejected(_) => outcome.clone(),
+        };
+        let mut outcomes: Vec<Outcome> = found.take(limit).map(|(_, outcome)| as_read(outcome)).collect();
         let full = outcomes.len() == limit;
         let mut through = match outcomes.last() {
             Some(last) if full => last.position().offset,
@@ -85,7 +91,12 @@ impl World {
         }
         to = to.min(Seq(self.visible(found) as i64));
         let unread = found.events[..to.0 as usize].iter().rev().take_while(|event| event.seq > cursors.read);
-        let unread = unread.filter(|event| event.from != user).take(UNREAD_MAX).count() as u32;
+        let is_message = |event: &&Arc<Event>| match self.store.as_read(event).body {
+            EventBody::Message(message) => message.deleted_at.is_none(),
+            EventBody::Edited { .. } | EventBody::Deleted { .. } => false,
+        };
+        let unread = unread.filter(|event| event.from != user).filter(is_message);
+        let unread = unread.take(UNREAD_MAX).count() as u32;
         let receipts = receipts_of(&self.store, id);
         (to > known).then(|| Missed {
             key: found.key,
@@ -113,15 +124,38 @@ pub fn receipts_of(store: &Store, conversation: ConversationId) -> Vec<Receipt> 
 
 #[async_trait]
 impl Events for SimStore {
-    async fn page(
+    async fn events(
+        &self,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<PageOf<Event>, StorageError> {
+        self.reach().await?;
+        let found = self.0.lock().page(conversation, after, limit as usize, |_| true);
+        self.answer(found).await
+    }
+
+    async fn messages(
         &self,
         conversation: ConversationId,
         page: Page,
         limit: u32,
     ) -> Result<PageOf<Event>, StorageError> {
+        let Page::After(after) = page else {
+            return Err(StorageError::Refused("not part of the simulation".into()));
+        };
         self.reach().await?;
-        let found = self.0.lock().page(conversation, page, limit as usize);
+        let is_message = |event: &Event| matches!(event.body, EventBody::Message(_));
+        let found = self.0.lock().page(conversation, after, limit as usize, is_message);
         self.answer(found).await
+    }
+
+    async fn stored(
+        &self,
+        _: ConversationId,
+        _: &[MessageId],
+    ) -> Result<HashMap<MessageId, Stored>, StorageError> {
+        Err(StorageError::Refused("not part of the simulation".into()))
     }
 
     async fn last_seq(&self, conversation: ConversationId) -> Result<Seq, StorageError> {

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::domain::{
-    ClientId, Content, ConversationId, Data, ErrorCode, Event, MessageBody, MessageId, Position, RecordBody,
+    ClientId, Content, ConversationId, Data, ErrorCode, Event, EventBody, Message, MessageId, Position,
     Rejection, Timestamp,
 };
 
@@ -24,12 +24,20 @@ fn event(offset: Offset, content: &str, data: Option<&str>, reply_to: Option<Mes
         client_id,
         from: user(7),
         at: Timestamp(1_700_000_000_123),
-        body: RecordBody::Message(MessageBody {
-            content: Content::new(content).unwrap(),
+        body: EventBody::Message(Message {
+            content: Some(Content::new(content).unwrap()),
             data: data.map(|data| Data::new(RawValue::from_string(data.to_owned()).unwrap()).unwrap()),
             reply_to,
+            edited_at: None,
+            deleted_at: None,
         }),
     })
+}
+
+/// The same place with something else in it.
+fn instead(outcome: Outcome, body: EventBody) -> Outcome {
+    let Outcome::Stored(event) = outcome else { panic!("{outcome:?}") };
+    Outcome::Stored(Event { body, ..event })
 }
 
 fn rejection(offset: Offset, code: ErrorCode) -> Outcome {
@@ -37,7 +45,7 @@ fn rejection(offset: Offset, code: ErrorCode) -> Outcome {
     let client_id = ClientId::new("c").unwrap();
     let id = MessageId::derive(conversation, user(2), &client_id);
     let position = Position { log: LogNumber(3), partition: 5, offset };
-    Outcome::Rejected(Rejection { conversation, position, id, client_id, from: user(2), code })
+    Outcome::Rejected(Rejection { conversation, position, id, client_id, from: user(2), code, digest: None })
 }
 
 fn publication(prev: Offset, through: Offset, outcomes: Vec<Outcome>) -> Publication {
@@ -78,6 +86,26 @@ fn publications_are_read_as_they_were_written() {
     let (generations, read_back) = read_all(&messages);
     assert_eq!(generations, [Some(generation)]);
     assert_eq!(read_back, written.iter().map(plain).collect::<Vec<_>>());
+}
+
+#[test]
+fn edits_and_deletions_are_read_as_they_were_written() {
+    let target = MessageId(uuid::Uuid::from_u128(77));
+    let edited = |content: Option<&str>| EventBody::Edited {
+        target,
+        content: content.map(|text| Content::new(text).unwrap()),
+    };
+    let message =
+        Message { content: None, data: None, reply_to: Some(target), edited_at: None, deleted_at: None };
+    let bodies =
+        [edited(Some("Grüße")), edited(None), EventBody::Deleted { target }, EventBody::Message(message)];
+    let outcomes = (1..).zip(bodies).map(|(offset, body)| instead(event(offset, "x", None, None), body));
+    let written = [publication(0, 9, outcomes.collect())];
+    let messages = Written::new(&written).messages(None, |_| true);
+    assert_eq!(read_all(&messages).1, written.iter().map(plain).collect::<Vec<_>>());
+    for end in BEGINNING + 1..messages[0].len() {
+        assert!(read(&messages[0][..end]).is_err(), "{end}");
+    }
 }
 
 #[test]
