@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use chatd::domain::{ConversationId, ListPlace, Seq, Subject};
+use chatd::domain::{ConversationId, EventBody, ListPlace, Seq, Subject};
 use chatd::storage::{Listed, Move, NewUser};
 
-use crate::storage_support::{Owner, Store, content_of, dm, message, on_each_storage, user};
+use crate::storage_support::{
+    Owner, Store, content_of, delete, dm, edit, id_of, message, on_each_storage, user,
+};
 
 on_each_storage!(
     who_has_no_conversations_has_an_empty_list,
@@ -16,6 +18,7 @@ on_each_storage!(
     pages_are_stable_while_messages_arrive,
     unread_counts_others_messages_after_the_own_read_to_a_thousand,
     an_earlier_clock_moves_nothing_back,
+    what_was_edited_and_deleted_shows_as_it_is_now,
 );
 
 async fn list(store: &Store, who: i64) -> Vec<Listed> {
@@ -183,6 +186,32 @@ async fn unread_counts_others_messages_after_the_own_read_to_a_thousand(store: S
     let row = store.conversation(user(2), dm(1, 2)).await.unwrap().unwrap();
     assert_eq!((row.unread, row.last_seq), (1_000, Seq(1_107)));
     assert_eq!(content_of(row.last_message.as_ref().unwrap()), "x");
+}
+
+async fn what_was_edited_and_deleted_shows_as_it_is_now(store: Store) {
+    let mut owner = Owner::new(&store, 6).await;
+    let row = async || list(&store, 2).await.into_iter().next().unwrap();
+    let body = |row: &Listed| match &row.last_message.as_ref().unwrap().body {
+        EventBody::Message(message) => message.content.as_ref().map(|content| content.as_str().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    owner.apply_records(vec![message(1, 2, "a", "first", 1), message(1, 2, "b", "second", 2)]).await;
+    let [a, b] = ["a", "b"].map(|client_id| id_of(1, 2, client_id));
+    owner.apply_records(vec![edit(1, 2, "e1", b, "edited")]).await;
+    let now = row().await;
+    assert_eq!((now.last_seq, now.unread, body(&now)), (Seq(3), 2, Some("edited".to_owned())));
+    owner.apply_records(vec![delete(1, 2, "d1", b)]).await;
+    let now = row().await;
+    assert_eq!((now.last_seq, now.unread, body(&now)), (Seq(4), 1, None), "a tombstone is not unread");
+    assert_eq!(now.last_message.unwrap().seq, Seq(2));
+    // However many events lie behind it, so far is looked and no further.
+    let edits = |from: i64, to: i64| (from..to).map(|n| edit(1, 2, &format!("m{n}"), a, "x")).collect();
+    owner.apply_records(edits(0, 997)).await;
+    let now = row().await;
+    assert_eq!((now.last_seq, now.unread), (Seq(1_001), 1));
+    assert_eq!(now.last_message.unwrap().seq, Seq(2), "the 1,000th from the end");
+    owner.apply_records(edits(997, 998)).await;
+    assert_eq!(row().await.last_message, None);
 }
 
 async fn an_earlier_clock_moves_nothing_back(store: Store) {

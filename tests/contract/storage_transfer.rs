@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatd::chat::transfer::{Copied, TransferError, transfer};
-use chatd::domain::{Frontier, LogNumber, Outcome, Seq, Subject};
+use chatd::domain::{Frontier, LogNumber, NameKey, Outcome, ProfileChange, Seq, Subject};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::postgres::PostgresImport;
 use chatd::storage::sqlite::{SqliteExport, SqliteSettings, SqliteStore};
@@ -108,6 +108,12 @@ async fn people(store: &Store) {
     };
     store.save(&(1..=8).map(person).collect::<Vec<_>>()).await.unwrap();
     store.provision(&external("mia"), Some("Mia")).await.unwrap();
+    let change = ProfileChange {
+        time_zone: Some("Europe/Berlin".into()),
+        language: Some("de".into()),
+        ..ProfileChange::default()
+    };
+    store.change(user(1), &change).await.unwrap();
 }
 
 fn external(id: &str) -> Subject {
@@ -179,6 +185,13 @@ async fn everything_is_there_as_it_was() {
         assert_eq!(old.store.receipts(conversation).await, new.receipts(conversation).await);
         assert_eq!(old.store.due_at(conversation).await, new.due_at(conversation).await, "{who}");
     }
+    for who in 1..=8 {
+        let lists = [&old.store, &new].map(|store| store.conversations(user(who), None, 100));
+        let [here, there] = lists;
+        assert_eq!(here.await, there.await, "{who}");
+    }
+    let beginning = NameKey::beginning("ünser").unwrap();
+    assert_eq!(new.named(&beginning, 20).await.unwrap().len(), 8);
     let since = [Since::Frontier(old.then.clone()), Since::Confirmed, Since::Beginning];
     for (who, since) in (1..=8).flat_map(|who| since.iter().map(move |since| (who, since))) {
         let [here, there] = [&old.store, &new].map(|store| old.missed(store, who, since, &old.all));
