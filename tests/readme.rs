@@ -299,11 +299,12 @@ fn fits(one: &Value, other: &Value) -> bool {
 #[test]
 fn the_answers_that_the_protocol_shows_are_those_of_the_server() {
     /// A word that only this example has, and what is asked.
-    const EXAMPLES: [(&str, &str); 4] = [
+    const EXAMPLES: [(&str, &str); 5] = [
         ("next_cursor", "/v1/conversations?limit=1"),
         ("\"time_zone\"", "/v1/me"),
         ("\"users\"", "/v1/users?query=ben"),
-        ("\"has_more\"", "/messages?user1=1001&user2=1002"),
+        ("\"content\": null", "/v1/conversations/dm-1001-1002/messages"),
+        ("\"sender_id\"", "/messages?user1=1001&user2=1002"),
     ];
     let place = Place::new();
     let (_, text) = documents().into_iter().find(|(name, _)| name == "docs/protocol.md").unwrap();
