@@ -115,7 +115,8 @@ fn server(
         ..ConnectionLimits::default()
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    // Sockets are counted by the upgrade; what is left is for REST and for the answers that say "full".
+    // Of each worker, while they speak HTTP: sockets have left actix by then and are counted by the upgrade. Each
+    // user may have a connection for REST beside the socket; what is left is for the answers that say "full".
     let connections_max = config.limits.sockets + 5_000;
     let mut server = Server::build()
         .workers(workers)

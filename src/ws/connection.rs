@@ -1,20 +1,18 @@
 //! The TCP stream below actix-http, for two things that `HttpServer` does not give.
 //!
-//! **An end.** actix-http polls a response body only while its write buffer has room, and has no time limit for a
-//! write. A peer that reads nothing is therefore beyond the reach of the body; only its stream can end it.
+//! **A way out.** A connection that has become a WebSocket leaves actix-http ([`super::handover`]) and belongs to
+//! its session alone. Inside, actix-http's task would stand between the two for every frame, with 16 KiB of
+//! buffers, and a peer that reads nothing would be beyond anybody's reach.
 //!
 //! **Small reads.** actix-http reads until nothing is left before it looks at what it read, and its read buffer
 //! keeps the largest size it ever had. This stream gives it no more at once than fits the 8 KiB that the buffer
-//! begins with. Measured with 2,000 connections, RSS of each, idle / after 16 KiB / after 60 kB sent and echoed:
-//! 13 / 53 / 85 KiB without this, 13 / 21 / 21 KiB with it (and 15 / 60 / 204 KiB with actix-ws alone).
+//! begins with.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::{HttpService, Protocol, Request, Response, error::DispatchError};
@@ -23,10 +21,9 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryE
 use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::outbox::WRITE_BUFFER_BYTES;
+use super::handover::Handover;
 
 /// actix-http reserves more when less than this is free in its read buffer (`LW_BUFFER_SIZE`).
 const READ_ROOM_BYTES: usize = 1_024;
@@ -40,7 +37,7 @@ pub struct ConnectionLimits {
     pub head_within: Duration,
     /// How long a connection without a request is kept.
     pub idle_max: Duration,
-    /// How long what the peer still sends is thrown away after an early answer or a close frame.
+    /// How long what the peer still sends is thrown away after an early answer.
     pub linger: Duration,
 }
 
@@ -52,7 +49,7 @@ impl Default for ConnectionLimits {
 }
 
 /// Serves `app` on `listener`, as `HttpServer::listen` does, but on [`Connection`]s, so that handlers find a
-/// [`Reset`] in `HttpRequest::conn_data`. TCP_NODELAY is set.
+/// [`Handover`] in `HttpRequest::conn_data`. TCP_NODELAY is set.
 ///
 /// # Errors
 /// When the listener is unusable.
@@ -85,9 +82,8 @@ where
             .client_request_timeout(limits.head_within)
             .client_disconnect_timeout(limits.linger)
             .keep_alive(limits.idle_max)
-            .h1_write_buffer_size(WRITE_BUFFER_BYTES)
             .on_connect_ext(|connection: &Connection, data| {
-                data.insert(connection.reset.clone());
+                data.insert(connection.handover.clone());
             })
             .finish(map_config(app, |()| AppConfig::default()));
         fn_service(accept).and_then(http)
@@ -103,48 +99,25 @@ async fn accept(
     Ok((Connection::new(stream), Protocol::Http1, peer))
 }
 
-/// Ends a connection from outside of actix-http. Clones mean the same connection.
-#[derive(Debug, Clone, Default)]
-pub struct Reset(Rc<ResetState>);
-
-#[derive(Debug, Default)]
-struct ResetState {
-    asked: Cell<bool>,
-    reader: RefCell<Option<Waker>>,
-    writer: RefCell<Option<Waker>>,
-}
-
-impl Reset {
-    /// Drops the connection with a TCP reset, whatever waits to be sent; nothing if it has ended.
-    pub fn reset(&self) {
-        self.0.asked.set(true);
-        for waker in [self.0.reader.take(), self.0.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-}
-
 /// One accepted connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
-    reset: Reset,
+    /// None once it was handed over; then this is a connection that the peer has ended.
+    stream: Option<TcpStream>,
+    handover: Handover,
     /// As much was read as was asked for; the next read waits until that was looked at.
     read_enough: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, reset: Reset::default(), read_enough: false }
+        Self { stream: Some(stream), handover: Handover::default(), read_enough: false }
     }
+}
 
-    /// An error once a reset was asked for. actix-http drops the stream then, which sends the reset.
-    fn check(&self) -> io::Result<()> {
-        if !self.reset.0.asked.get() {
-            return Ok(());
-        }
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
-        Err(io::ErrorKind::ConnectionAborted.into())
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.handover.gone();
     }
 }
 
@@ -154,9 +127,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
-        keep(&self.reset.0.reader, cx);
-        if std::mem::take(&mut self.read_enough) {
+        let this = &mut *self;
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
+        if !this.handover.may_read(cx) {
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut this.read_enough) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -166,35 +142,34 @@ impl AsyncRead for Connection {
             room.saturating_sub(READ_ROOM_BYTES).max(READ_ROOM_BYTES / 2).min(room).min(READ_BYTES_MAX);
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES_MAX];
         let mut part = ReadBuf::uninit(&mut bytes[..most]);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+        let polled = Pin::new(stream).poll_read(cx, &mut part);
         buffer.put_slice(part.filled());
-        self.read_enough = most > 0 && part.remaining() == 0;
+        this.read_enough = most > 0 && part.remaining() == 0;
         polled
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
-        keep(&self.reset.0.writer, cx);
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let this = &mut *self;
+        if let Some(stream) = &mut this.stream {
+            std::task::ready!(Pin::new(stream).poll_flush(cx))?;
+            this.handover.flushed(&mut this.stream);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-fn keep(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut slot = slot.borrow_mut();
-    match slot.as_mut() {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

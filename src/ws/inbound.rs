@@ -1,33 +1,16 @@
-//! The read side of a socket: the handshake, the guard in front, whole messages behind it.
+//! What a peer says: the guard in front, whole messages behind it. Pure: bytes go in, messages come out.
 //!
-//! actix-http's codec (the one inside actix-ws too) waits for a whole frame before it looks at its size, so every
-//! byte passes the [`Guard`] first. At a violation the request's payload is dropped: from then on actix-http reads
-//! and throws away what the peer still sends, so that nothing of it is kept, while the close frame goes out.
-//!
-//! In place of actix-ws's own stream, which ends as soon as its own response body is dropped and keeps the memory
-//! of the last message, this one goes with any body and is empty between messages.
+//! actix-http's codec waits for a whole frame before it looks at its size, so every byte passes the [`Guard`]
+//! first. Between messages nothing is kept.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use actix_http::ws::{Codec, Frame as Decoded, HandshakeError, Item};
-use actix_web::body::BoxBody;
-use actix_web::dev::Payload;
-use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_http::ws::{Codec, Frame as Decoded, Item};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use futures_util::Stream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_util::codec::Decoder;
 
-use super::connection::Reset;
 use super::guard::{Guard, GuardLimits, Verdict};
-use super::outbox::OutboxBody;
 use super::violation::Violation;
-
-/// The one subprotocol that is spoken here.
-pub const SUBPROTOCOL: &str = "chatd.v1";
 
 /// Something whole that the peer said. There is no binary: the guard refuses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,57 +25,75 @@ pub enum Incoming {
     Close(Option<u16>),
 }
 
-/// Answers the handshake with `body` as the write side, and gives the read side. No extension is negotiated;
-/// [`SUBPROTOCOL`] is answered where it was offered.
-///
-/// # Errors
-/// Where the request is no WebSocket handshake (RFC 6455 section 4.2.1). `?` makes it actix-web's answer (400, 405
-/// or 426).
-pub fn open(
-    request: &HttpRequest,
-    payload: web::Payload,
-    limits: GuardLimits,
-    body: OutboxBody,
-) -> Result<(HttpResponse<BoxBody>, Inbound), HandshakeError> {
-    let mut response = actix_http::ws::handshake(request.head())?;
-    if offered_subprotocols(request).any(|offered| offered == SUBPROTOCOL) {
-        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
-    }
-    let body = body.on(request.conn_data::<Reset>().cloned());
-    let response = HttpResponse::from(response.finish()).set_body(body).map_into_boxed_body();
-    Ok((response, Inbound::new(payload.into_inner(), limits)))
-}
-
-/// What the client offers in `Sec-WebSocket-Protocol`, in its order.
-pub fn offered_subprotocols(request: &HttpRequest) -> impl Iterator<Item = &str> {
-    let lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
-}
-
 /// The messages of one peer.
-///
-/// Ends (`None`) when the peer is gone or after its close frame; a violation comes once, as the last item.
 pub struct Inbound {
-    bytes: GuardedBytes,
+    guard: Guard,
+    limits: GuardLimits,
     codec: Codec,
     buffer: BytesMut,
     fragments: BytesMut,
+    /// Found behind bytes that still have to be decoded.
+    violation: Option<Violation>,
+    has_ended: bool,
 }
 
 impl Inbound {
-    /// Messages from `payload`.
-    pub fn new(payload: Payload, limits: GuardLimits) -> Self {
+    /// Nothing was said yet.
+    pub fn new(limits: GuardLimits) -> Self {
         Self {
-            bytes: GuardedBytes::new(payload, limits),
+            guard: Guard::new(limits),
+            limits,
             codec: Codec::new().max_size(limits.message_bytes_max),
             buffer: BytesMut::new(),
             fragments: BytesMut::new(),
+            violation: None,
+            has_ended: false,
         }
     }
 
-    /// The next message. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<Result<Incoming, Violation>> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    /// Takes what came from the peer at `now`, as far as the guard lets it pass.
+    pub fn feed(&mut self, bytes: &[u8], now: Instant) {
+        let fed = self.guard.feed(bytes, now);
+        self.buffer.extend_from_slice(&bytes[..fed.pass]);
+        match fed.verdict {
+            Verdict::Pass => {}
+            Verdict::Closed => self.has_ended = true,
+            Verdict::Violation(violation) => {
+                if !self.has_ended {
+                    self.violation = Some(violation);
+                }
+                self.has_ended = true;
+            }
+        }
+    }
+
+    /// The next whole message; a violation comes once, behind what came before it, as the last.
+    pub fn next_message(&mut self) -> Option<Result<Incoming, Violation>> {
+        let next = match self.decode() {
+            Ok(Some(incoming)) => return Some(Ok(incoming)),
+            Ok(None) => self.violation.take(),
+            Err(violation) => Some(violation),
+        };
+        if next.is_some() {
+            self.end();
+        }
+        next.map(Err)
+    }
+
+    /// Nothing more is taken: after a close frame, a violation, or `end`.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Takes nothing more, and forgets what is half-read.
+    pub fn end(&mut self) {
+        self.has_ended = true;
+        (self.buffer, self.fragments) = (BytesMut::new(), BytesMut::new());
+    }
+
+    /// Until when the message that is under way has to be whole, if one is.
+    pub fn whole_until(&self) -> Option<Instant> {
+        self.guard.midway_since().map(|since| since + self.limits.message_time_max)
     }
 
     /// The next whole message in the buffer.
@@ -130,98 +131,6 @@ impl Inbound {
             Decoded::Close(reason) => Ok(Some(Incoming::Close(reason.map(|reason| reason.code.into())))),
             Decoded::Binary(_) | Decoded::Continuation(Item::FirstBinary(_)) => Err(Violation::Binary),
         }
-    }
-}
-
-impl Stream for Inbound {
-    type Item = Result<Incoming, Violation>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let item = loop {
-            match this.decode() {
-                Ok(Some(incoming)) => return Poll::Ready(Some(Ok(incoming))),
-                Ok(None) => {}
-                Err(violation) => break Some(Err(violation)),
-            }
-            match std::task::ready!(this.bytes.poll_next(cx)) {
-                Some(Ok(bytes)) if this.buffer.is_empty() => this.buffer = BytesMut::from(bytes),
-                Some(Ok(bytes)) => this.buffer.extend_from_slice(&bytes),
-                Some(Err(violation)) => break Some(Err(violation)),
-                None => break None,
-            }
-        };
-        // The end, and nothing half-read is kept for it.
-        this.bytes.stop();
-        (this.buffer, this.fragments) = (BytesMut::new(), BytesMut::new());
-        Poll::Ready(item)
-    }
-}
-
-/// The payload of the request, as far as the guard lets it pass.
-struct GuardedBytes {
-    payload: Payload,
-    guard: Guard,
-    limits: GuardLimits,
-    /// Runs only while a message is midway and the peer is waited for.
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// Found behind bytes that still had to pass.
-    violation: Option<Violation>,
-}
-
-impl GuardedBytes {
-    fn new(payload: Payload, limits: GuardLimits) -> Self {
-        Self { payload, guard: Guard::new(limits), limits, deadline: None, violation: None }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Violation>>> {
-        if let Some(violation) = self.violation.take() {
-            return Poll::Ready(Some(Err(violation)));
-        }
-        match Pin::new(&mut self.payload).poll_next(cx) {
-            Poll::Ready(Some(Ok(bytes))) => self.follow(bytes),
-            // An error is a peer that left without an end, which tells no more than the end does.
-            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
-            Poll::Pending => self.poll_deadline(cx).map(|violation| Some(Err(violation))),
-        }
-    }
-
-    fn follow(&mut self, mut bytes: Bytes) -> Poll<Option<Result<Bytes, Violation>>> {
-        let fed = self.guard.feed(&bytes, Instant::now());
-        bytes.truncate(fed.pass);
-        match fed.verdict {
-            Verdict::Pass => {}
-            Verdict::Closed => self.stop(),
-            Verdict::Violation(violation) => {
-                self.stop();
-                if bytes.is_empty() {
-                    return Poll::Ready(Some(Err(violation)));
-                }
-                self.violation = Some(violation);
-            }
-        }
-        Poll::Ready(Some(Ok(bytes)))
-    }
-
-    /// Ready when a message has been midway for too long. What had come by now was looked at before, so this is the
-    /// peer's slowness and not the session's.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Violation> {
-        let Some(since) = self.guard.midway_since() else {
-            self.deadline = None;
-            return Poll::Pending;
-        };
-        let until = since + self.limits.message_time_max;
-        let sleep = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if sleep.deadline() != until {
-            sleep.as_mut().reset(until);
-        }
-        sleep.as_mut().poll(cx).map(|()| Violation::Slow)
-    }
-
-    /// Reads no more, and leaves it to actix-http to throw the rest away.
-    fn stop(&mut self) {
-        self.payload = Payload::None;
-        self.deadline = None;
     }
 }
 

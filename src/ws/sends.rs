@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -118,30 +119,23 @@ impl Sends {
         self.fence = Fence::Open;
     }
 
-    /// The next answer; pends while nothing is on its way. Cancel-safe.
-    pub async fn next(&mut self, caller: &Caller) -> Settled {
+    /// The next answer; pends while nothing is on its way.
+    pub fn poll_next(&mut self, caller: &Caller, cx: &mut Context<'_>) -> Poll<Settled> {
         loop {
             self.prepare(caller);
             if let Some(settled) = self.settled.pop_front() {
-                return settled;
+                return Poll::Ready(settled);
             }
-            let Self { preparing, appending, .. } = self;
-            match (preparing.as_mut(), appending.is_empty()) {
-                (None, true) => std::future::pending().await,
-                (None, false) => {
-                    if let Some(settled) = appending.next().await {
-                        return self.appended(settled);
-                    }
-                }
-                (Some((.., future)), true) => {
-                    let prepared = future.as_mut().await;
-                    self.prepared(prepared);
-                }
-                (Some((.., future)), false) => tokio::select! {
-                    prepared = future.as_mut() => self.prepared(prepared),
-                    settled = appending.next() => if let Some(settled) = settled { return self.appended(settled) },
-                },
+            if let Some((.., future)) = &mut self.preparing
+                && let Poll::Ready(prepared) = future.as_mut().poll(cx)
+            {
+                self.prepared(prepared);
+                continue;
             }
+            return match self.appending.poll_next_unpin(cx) {
+                Poll::Ready(Some(settled)) => Poll::Ready(self.appended(settled)),
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            };
         }
     }
 

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::guard::GuardLimits;
-use super::inbound;
-use super::outbox::{self, OutboxLimits};
+use super::handover::Upgraded;
+use super::handshake;
 use super::relay::relayed;
-use super::session::{Session, Socket};
+use super::session::{Session, Visitor};
 use crate::app::App;
 use crate::app::health::Readiness;
 use crate::auth::AuthError;
 use crate::auth::credential::{self, Credential, Offered};
 use crate::chat::{Caller, caller};
-use crate::domain::{Error, ErrorCode, UserId};
+use crate::domain::{Error, ErrorCode};
 
 /// The longest device name, in characters (protocol.md section 3).
 const DEVICE_CHARS_MAX: usize = 64;
@@ -53,28 +54,39 @@ pub async fn upgrade(
     check_room(app)?;
     let parameters = Parameters::read(request.query_string())?;
     let caller = authenticate(app, upgrades, request).await?;
-    let (sender, body) = outbox::pair(OutboxLimits::default());
-    let (response, inbound) = inbound::open(request, payload, upgrades.guard, body)
+    let (response, taken) = handshake::open(request, payload.into_inner())
         .map_err(|error| Error::new(ErrorCode::Invalid, format!("no WebSocket handshake: {error}")))?;
     let attachment = app.hub.attach(caller.id(), parameters.device);
-    let socket = Socket { inbound, outbox: sender, caller, acks_by_app: parameters.acks_by_app, attachment };
-    let user = socket.caller.id();
-    let session = Session::new(Arc::clone(app), socket, upgrades.drain.clone());
-    let session = relayed(run(Arc::clone(app), user, session));
-    actix_web::rt::spawn(upgrades.sessions.track_future(session));
+    let visitor = Visitor { caller, acks_by_app: parameters.acks_by_app, attachment };
+    let session = run(Arc::clone(app), visitor, taken, upgrades.guard, upgrades.drain.clone());
+    actix_web::rt::spawn(upgrades.sessions.track_future(relayed(session)));
     Ok(response)
 }
 
-async fn run(app: Arc<App>, user: UserId, session: Box<Session>) {
+async fn run(
+    app: Arc<App>,
+    visitor: Visitor,
+    taken: oneshot::Receiver<Upgraded>,
+    guard: GuardLimits,
+    drain: CancellationToken,
+) {
+    // The peer left before it was answered.
+    let Ok(upgraded) = taken.await else { return };
     metrics::gauge!("chatd_sockets").increment(1.0);
+    let user = visitor.caller.id();
+    // What happens once is boxed: for the rest of its life a socket has no use for its room.
+    let session = Box::pin(Session::open(Arc::clone(&app), visitor, upgraded, guard, drain)).await;
     if let Err(error) = app.presence.joined(user).await {
         tracing::warn!(%error, "a socket could not be announced");
     }
-    session.run().await;
+    let rest = session.run().await;
     if let Err(error) = app.presence.left(user).await {
         tracing::warn!(%error, "the end of a socket could not be announced");
     }
     metrics::gauge!("chatd_sockets").decrement(1.0);
+    if let Some(wire) = rest {
+        Box::pin(wire.linger()).await;
+    }
 }
 
 /// Programs send no `Origin`; browsers always do, and theirs must be known.

@@ -1,20 +1,25 @@
 //! Both sides of a socket through a real server: what a peer gets on the wire, byte by byte.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use actix_http::ws::HandshakeError;
 use actix_web::dev::{Payload, ServerHandle};
-use actix_web::{App, Error, FromRequest, HttpRequest, HttpResponse, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, web};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::connection::{self, ConnectionLimits};
 use super::frame::Frame;
 use super::guard::GuardLimits;
-use super::inbound::{Inbound, Incoming, open};
-use super::outbox::{self, OutboxLimits, OutboxSender};
+use super::handshake::open;
+use super::inbound::Incoming;
+use super::outbox::OutboxLimits;
+use super::violation::Violation;
+use super::wire::Wire;
 
+/// How long a slow answer takes.
+const WHILE: Duration = Duration::from_millis(50);
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A client's frame: its first byte, and its payload, masked.
@@ -42,19 +47,36 @@ pub(super) fn announce(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
+/// The next message, or the end.
+pub(super) async fn recv(wire: &mut Wire) -> Option<Result<Incoming, Violation>> {
+    loop {
+        if let Some(next) = wire.next_message() {
+            return Some(next);
+        }
+        match poll_fn(|cx| wire.poll_fill(cx)).await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(violation) => return Some(Err(violation)),
+        }
+    }
+}
+
 /// Echoes texts until the peer goes or breaks a rule, and then says which.
-async fn echo(sender: OutboxSender, mut inbound: Inbound) {
+async fn echo(mut wire: Wire) {
     let close = loop {
-        match inbound.recv().await {
-            Some(Ok(Incoming::Text(text))) => sender.push(Frame::text(&text)).unwrap(),
-            Some(Ok(Incoming::Ping(payload))) => sender.push(Frame::pong(&payload)).unwrap(),
+        match recv(&mut wire).await {
+            Some(Ok(Incoming::Text(text))) => wire.outbox.push(Frame::text(&text)).unwrap(),
+            Some(Ok(Incoming::Ping(payload))) => wire.outbox.push(Frame::pong(&payload)).unwrap(),
             Some(Ok(Incoming::Pong(_))) => {}
             Some(Ok(Incoming::Close(code))) => break Frame::close(code.unwrap_or(1000), ""),
             Some(Err(violation)) => break Frame::close(violation.close_code(), &violation.to_string()),
             None => return,
         }
+        poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
     };
-    sender.finish(close);
+    wire.outbox.finish(close);
+    poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+    wire.linger().await;
 }
 
 struct Server {
@@ -63,25 +85,44 @@ struct Server {
 }
 
 impl Server {
-    /// Runs `session` for each socket.
-    fn start<S, F>(outbox_limits: OutboxLimits, session: S) -> Self
+    /// Runs `session` for each socket at `/ws`, which is answered after a while at `/slow`, and told at `/lost`
+    /// that it comes to nothing. `/` says hello after a while.
+    fn start<S, F>(session: S) -> Self
     where
-        S: Fn(OutboxSender, Inbound) -> F + Clone + Send + 'static,
+        S: Fn(Wire) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
         let handler = move |request: HttpRequest, payload: web::Payload| {
             let session = session.clone();
             async move {
-                let (sender, body) = outbox::pair(outbox_limits);
-                let (response, inbound) = open(&request, payload, GuardLimits::default(), body)?;
-                actix_web::rt::spawn(session(sender, inbound));
+                if request.path() != "/ws" {
+                    tokio::time::sleep(WHILE).await;
+                }
+                let (response, taken) = open(&request, payload.into_inner())?;
+                if request.path() == "/lost" {
+                    drop(response);
+                    assert!(taken.await.is_err(), "who waits for the stream is told");
+                    return Ok(HttpResponse::ImATeapot().body("tea"));
+                }
+                actix_web::rt::spawn(async move {
+                    let limits = (GuardLimits::default(), OutboxLimits::default());
+                    session(Wire::new(taken.await.unwrap(), limits.0, limits.1)).await;
+                });
                 Ok::<HttpResponse, Error>(response)
             }
+        };
+        let hello = async || {
+            tokio::time::sleep(WHILE).await;
+            "hello"
+        };
+        let app = move || {
+            let sockets = ["/ws", "/slow", "/lost"];
+            let app = App::new().route("/", web::get().to(hello));
+            sockets.into_iter().fold(app, |app, path| app.route(path, web::get().to(handler.clone())))
         };
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let workers = actix_server::Server::build().workers(1).disable_signals();
-        let app = move || App::new().route("/ws", web::get().to(handler.clone()));
         let server = connection::listen(workers, listener, ConnectionLimits::default(), app).unwrap().run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
@@ -89,23 +130,32 @@ impl Server {
     }
 
     fn echoing() -> Self {
-        Self::start(OutboxLimits::default(), echo)
+        Self::start(echo)
     }
 
     /// A socket behind its handshake, and the head of the answer.
     async fn connect(&self, extra: &str) -> (TcpStream, String) {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
-        );
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(socket.read_u8().await.unwrap());
-        }
-        (socket, String::from_utf8(head).unwrap())
+        socket.write_all(&request("/ws", extra)).await.unwrap();
+        let head = read_head(&mut socket).await;
+        (socket, head)
     }
+}
+
+fn request(path: &str, extra: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extra}\r\n"
+    )
+    .into_bytes()
+}
+
+async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
 }
 
 async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
@@ -147,9 +197,7 @@ async fn the_subprotocol_is_answered_and_no_extension_is() {
 #[actix_web::test]
 async fn a_plain_request_is_refused() {
     let request = actix_web::test::TestRequest::default().to_http_request();
-    let (_sender, body) = outbox::pair(OutboxLimits::default());
-    let payload = web::Payload::from_request(&request, &mut Payload::None);
-    let error = open(&request, payload.await.unwrap(), GuardLimits::default(), body).err().unwrap();
+    let error = open(&request, Payload::None).err().unwrap();
     assert_eq!(error, HandshakeError::NoWebsocketUpgrade);
     assert_eq!(Error::from(error).error_response().status(), 400);
 }
@@ -194,16 +242,11 @@ async fn who_sends_on_after_a_breach_still_gets_the_close_frame() {
 }
 
 #[actix_web::test]
-async fn a_peer_that_vanishes_ends_both_sides() {
+async fn a_peer_that_vanishes_ends_the_session() {
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
-    let server = Server::start(OutboxLimits::default(), move |sender, mut inbound| {
+    let server = Server::start(move |mut wire| {
         let ended = ended.clone();
-        async move {
-            let last = inbound.recv().await;
-            sender.finish(Frame::close(1000, ""));
-            sender.closed().await;
-            ended.send(last).await.unwrap();
-        }
+        async move { ended.send(recv(&mut wire).await).await.unwrap() }
     });
     let (socket, _) = server.connect("").await;
     drop(socket);
@@ -212,41 +255,102 @@ async fn a_peer_that_vanishes_ends_both_sides() {
     server.handle.stop(false).await;
 }
 
-/// Pushes far more than the kernel holds, reports when nothing moves any more, and gives the peer up.
-async fn give_up(sender: OutboxSender, told: tokio::sync::mpsc::Sender<(usize, Duration)>) {
-    let part = Frame::text(&"x".repeat(65_000));
-    for _ in 0..1_000 {
-        sender.push(part.clone()).unwrap();
-    }
-    while sender.stalled_for(Instant::now()) < Duration::from_millis(500) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    told.send((sender.queued_bytes(), sender.stalled_for(Instant::now()))).await.unwrap();
-    sender.abort();
-    sender.closed().await;
-    told.send((sender.queued_bytes(), Duration::ZERO)).await.unwrap();
+/// Frames of so many bytes in all, each another, and their echo.
+fn many_frames(bytes: usize) -> (Vec<u8>, Vec<u8>) {
+    // Fewer than 200, which would be a flood.
+    let texts = (0..bytes / 1_500).map(|number| format!("{number:01500}"));
+    let (said, heard) =
+        texts.map(|text| (frame(0x81, text.as_bytes()), Frame::text(&text).into_bytes())).unzip();
+    let (said, heard): (Vec<Vec<u8>>, Vec<bytes::Bytes>) = (said, heard);
+    (said.concat(), heard.concat())
+}
+
+/// Sends all at once, the rest after the answer, and checks that everything is echoed.
+async fn assert_all_echoed(server: &Server, before: &[u8], (early, late): (&[u8], &[u8]), heard: &[u8]) {
+    let socket = TcpStream::connect(server.address).await.unwrap();
+    let (mut reader, mut writer) = socket.into_split();
+    let all = [before, early].concat();
+    let (late, heard) = (late.to_vec(), heard.to_vec());
+    let (answered, answer) = tokio::sync::oneshot::channel();
+    let writing = actix_web::rt::spawn(async move {
+        writer.write_all(&all).await.unwrap();
+        answer.await.unwrap();
+        writer.write_all(&late).await.unwrap();
+        writer
+    });
+    let mut answered = Some(answered);
+    let mut echoed = Vec::new();
+    let switched = b"101 Switching Protocols";
+    let reading = async {
+        loop {
+            assert!(reader.read_buf(&mut echoed).await.unwrap() > 0, "the server ended it");
+            if echoed.windows(switched.len()).any(|window| window == switched) {
+                answered.take().map(|answered| answered.send(()));
+            }
+            if answered.is_none() && echoed.ends_with(&heard) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("something was lost");
+    let head = echoed.len() - heard.len();
+    assert!(echoed[..head].ends_with(b"\r\n\r\n"), "nothing but the answer comes before the echo");
+    drop(writing.await.unwrap());
 }
 
 #[actix_web::test]
-async fn a_peer_that_does_not_read_is_noticed_and_dropped() {
-    let (told, mut tells) = tokio::sync::mpsc::channel(2);
-    let limits = OutboxLimits { queued_bytes_max: 100 << 20, ..OutboxLimits::default() };
-    let server = Server::start(limits, move |sender, inbound| {
-        let told = told.clone();
-        async move {
-            give_up(sender, told).await;
-            drop(inbound);
+async fn what_comes_with_the_handshake_is_the_first_that_is_heard() {
+    let server = Server::echoing();
+    let (first, late) = (frame(0x81, b"at once"), frame(0x81, b"later"));
+    let heard = [Frame::text("at once"), Frame::text("later")].map(Frame::into_bytes).concat();
+    for cut in [0, 3, first.len()] {
+        let (early, rest) = first.split_at(cut);
+        let late = [rest, &late].concat();
+        for path in ["/ws", "/slow"] {
+            assert_all_echoed(&server, &request(path, ""), (early, &late), &heard).await;
         }
-    });
-    let (mut socket, _) = server.connect("").await;
-    let mut tell =
-        async || tokio::time::timeout(Duration::from_secs(30), tells.recv()).await.unwrap().unwrap();
-    let (waiting, stalled) = tell().await;
-    assert!(waiting > 10 << 20, "{waiting} bytes wait");
-    assert!(stalled >= Duration::from_millis(500));
-    assert_eq!(tell().await.0, 0, "the body is gone, and what waited with it");
-    let mut rest = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut rest)).await;
-    assert_eq!(read.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    server.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn nothing_is_lost_of_more_than_all_buffers_hold_before_the_answer() {
+    let server = Server::echoing();
+    let (said, heard) = many_frames(280_000);
+    // The second goes to a server that reads ahead while it is busy with the request before it.
+    let behind = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &request("/slow", "")[..]].concat();
+    for before in [request("/ws", ""), request("/slow", ""), behind] {
+        for cut in [said.len(), 100_000, 33_000] {
+            assert_all_echoed(&server, &before, said.split_at(cut), &heard).await;
+        }
+    }
+    server.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn a_handshake_that_is_answered_otherwise_stays_http() {
+    let server = Server::echoing();
+    let with_body = request("/ws", "Content-Length: 3\r\n");
+    for (request, status) in [(request("/lost", ""), "418"), (with_body, "400")] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(&request).await.unwrap();
+        socket.write_all(&frame(0x81, b"early")).await.unwrap();
+        let answer = String::from_utf8(read_to_end(&mut socket).await).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    server.handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn requests_share_a_connection_as_before() {
+    let server = Server::echoing();
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..3 {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 200 OK"));
+        let mut body = [0; 5];
+        socket.read_exact(&mut body).await.unwrap();
+        assert_eq!(&body, b"hello");
+    }
     server.handle.stop(false).await;
 }

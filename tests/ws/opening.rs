@@ -1,10 +1,11 @@
 //! Opening a socket: paths, origins, parameters, and the first frame.
 
 use chatd::cli::bench::client::{Client, ClientError};
+use chatd::cli::bench::frame::{self, FrameReader};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peer::{Host, Peer, person};
+use crate::peer::{Host, PATIENCE, Peer, person, send};
 use crate::support::{sign, token};
 
 /// A refused handshake: status, head in lower case, body.
@@ -85,6 +86,61 @@ async fn both_paths_open_a_socket_as_the_old_url_does() {
     }
     let (status, ..) = refused(&format!("ws://{address}/elsewhere?token={}", token(person())), &[]).await;
     assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn what_is_sent_with_the_handshake_is_answered_like_anything_else() {
+    let host = Host::shared();
+    let (user, other) = host.strangers().await;
+    let mut sent = format!("GET /ws?token={} HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n", token(user)).into_bytes();
+    let numbers = 0..100;
+    for number in numbers.clone() {
+        let send = send(other, &"early ".repeat(100), &format!("early-{number}")).to_string();
+        frame::encode(&mut sent, frame::TEXT, send.as_bytes(), [1, 2, 3, 4]);
+    }
+    let mut stream = tokio::net::TcpStream::connect(&host.server.address).await.unwrap();
+    let writing = stream.write_all(&sent);
+    tokio::time::timeout(PATIENCE, writing).await.unwrap().unwrap();
+    let mut frames = FrameReader::default();
+    while !frames.buffer().ends_with(b"\r\n\r\n") {
+        let byte = stream.read_u8().await.unwrap();
+        frames.buffer().push(byte);
+    }
+    assert!(frames.buffer().starts_with(b"HTTP/1.1 101 "));
+    frames.buffer().clear();
+    let mut told = Vec::new();
+    let reading = async {
+        loop {
+            while let Some(frame) = frames.next_frame().unwrap() {
+                if frame.opcode == frame::TEXT {
+                    told.push(serde_json::from_slice::<Value>(frame.payload).unwrap());
+                }
+            }
+            if told.iter().filter(|told| told["type"] == "accepted").count() >= numbers.len() {
+                break;
+            }
+            assert!(stream.read_buf(frames.buffer()).await.unwrap() > 0, "{told:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("not all were answered");
+    assert_eq!(told[0]["type"], "hello");
+    let accepted =
+        told.iter().filter(|told| told["type"] == "accepted").map(|told| told["client_id"].clone());
+    let expected = numbers.map(|number| json!(format!("early-{number}")));
+    assert!(accepted.eq(expected), "each once, in order");
+}
+
+#[tokio::test]
+async fn a_refused_handshake_is_an_answer_of_http_whatever_was_sent_behind_it() {
+    let host = Host::shared();
+    let request = format!("GET /ws?token=bad HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n");
+    let mut stream = tokio::net::TcpStream::connect(&host.server.address).await.unwrap();
+    stream.write_all(&[request.as_bytes(), &[0; 100_000]].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("application/problem+json") && answer.contains("x-request-id"), "{answer}");
 }
 
 #[tokio::test]

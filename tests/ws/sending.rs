@@ -1,9 +1,11 @@
 //! Sending a message, and who gets it.
 
+use chatd::cli::bench::frame;
 use chatd::domain::{ClientId, ConversationId, MessageId, UserId};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peer::{Host, Peer, dm, person, send};
+use crate::peer::{Host, PATIENCE, Peer, dm, person, send};
 use crate::support::sign;
 
 /// The id that protocol.md section 1 gives a message.
@@ -224,4 +226,47 @@ async fn a_message_sent_before_any_resume_is_accepted_at_once() {
         caught_up.iter().any(|frame| frame["id"] == accepted["id"])
             || ana.get("message").await["id"] == accepted["id"]
     );
+}
+
+#[tokio::test]
+async fn who_never_stops_talking_still_hears_what_others_say() {
+    let host = Host::with(&[("CHATD_LIMITS__ENABLED", "false")]);
+    let mut ana = host.live(person(), "").await;
+    let ben = host.live(person(), "").await;
+    let to = ben.user;
+    let (mut reader, mut writer, mut frames) = ben.client.into_parts();
+    let mut pings = Vec::new();
+    for _ in 0..100 {
+        frame::encode(&mut pings, frame::PING, &[b'x'; 125], [1, 2, 3, 4]);
+    }
+    let talking = async {
+        loop {
+            writer.write_all(&pings).await.unwrap();
+        }
+    };
+    let hearing = async {
+        let (mut messages, mut pongs) = (0, 0);
+        while messages < 20 {
+            while let Some(frame) = frames.next_frame().unwrap() {
+                let is_message = frame.payload.starts_with(br#"{"type":"message""#);
+                messages += usize::from(is_message);
+                pongs += usize::from(frame.opcode == frame::PONG);
+            }
+            assert!(reader.read_buf(frames.buffer()).await.unwrap() > 0, "the server ended it");
+        }
+        pongs
+    };
+    let saying = async {
+        for number in 0..20 {
+            ana.send(to, &format!("message {number}")).await;
+        }
+    };
+    let all = async {
+        tokio::select! {
+            () = talking => unreachable!("it never stops"),
+            (pongs, ()) = async { tokio::join!(hearing, saying) } => pongs,
+        }
+    };
+    let pongs = tokio::time::timeout(PATIENCE, all).await.expect("nothing was heard");
+    assert!(pongs > 1_000, "{pongs} of its pings were answered meanwhile");
 }

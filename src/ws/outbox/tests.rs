@@ -1,218 +1,146 @@
-//! What goes out in which pieces, and what the sender knows of it.
+//! What goes out in which order, and what is known of it.
 
-use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Polls the body once, without a task behind it.
-fn poll(body: &mut OutboxBody) -> Poll<Option<Result<Bytes, Aborted>>> {
-    Pin::new(body).poll_next(&mut Context::from_waker(Waker::noop()))
-}
-
-fn chunk(body: &mut OutboxBody) -> Bytes {
-    match poll(body) {
-        Poll::Ready(Some(Ok(chunk))) => chunk,
-        other => panic!("no chunk but {other:?}"),
-    }
-}
+const SECOND: Duration = Duration::from_secs(1);
 
 fn text(length: usize) -> Frame {
     Frame::text(&"x".repeat(length))
 }
 
-#[tokio::test]
-async fn many_small_frames_go_out_in_one_write() {
-    let (sender, mut body) = pair(OutboxLimits::default());
-    let frames: Vec<Frame> = ["one", "two", "three"].map(Frame::text).into();
-    for frame in &frames {
-        sender.push(frame.clone()).unwrap();
-    }
-    assert_eq!(sender.queued_bytes(), 5 + 5 + 7);
-    let expected: Vec<u8> = frames.into_iter().flat_map(Frame::into_bytes).collect();
-    assert_eq!(chunk(&mut body), expected);
-    assert!(sender.is_drained());
-    assert!(poll(&mut body).is_pending());
+/// Takes the next bytes, at most so many, as a kernel does with one write.
+fn take(outbox: &mut Outbox, most: usize) -> Vec<u8> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let count = outbox.offer(&mut slices);
+    let mut bytes = slices[..count].iter().map(|slice| &**slice).collect::<Vec<_>>().concat();
+    bytes.truncate(most);
+    outbox.taken(bytes.len());
+    bytes
 }
 
-#[tokio::test]
-async fn a_large_frame_goes_out_in_slices_that_are_not_copied() {
-    let (sender, mut body) = pair(OutboxLimits::default());
+#[test]
+fn many_small_frames_go_out_in_one_write() {
+    let mut outbox = Outbox::new(OutboxLimits::default());
+    let frames = ["one", "two", "three"].map(Frame::text);
+    for frame in &frames {
+        outbox.push(frame.clone()).unwrap();
+    }
+    assert_eq!(outbox.queued_bytes(), 5 + 5 + 7);
+    let expected: Vec<u8> = frames.into_iter().flat_map(Frame::into_bytes).collect();
+    assert_eq!(take(&mut outbox, usize::MAX), expected);
+    assert!(outbox.is_drained());
+    assert_eq!(take(&mut outbox, usize::MAX), b"");
+}
+
+#[test]
+fn a_frame_is_not_copied() {
+    let mut outbox = Outbox::new(OutboxLimits::default());
     let frame = text(10_000);
     let whole = frame.clone().into_bytes();
-    sender.push(frame).unwrap();
-    for at in [0, CHUNK_BYTES_MAX] {
-        let slice = chunk(&mut body);
-        assert_eq!(slice.len(), CHUNK_BYTES_MAX);
-        assert_eq!(slice.as_ptr(), whole[at..].as_ptr());
+    outbox.push(frame).unwrap();
+    outbox.taken(4_000);
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    assert_eq!(outbox.offer(&mut slices), 1);
+    assert_eq!((slices[0].len(), slices[0].as_ptr()), (whole.len() - 4_000, whole[4_000..].as_ptr()));
+}
+
+#[test]
+fn beyond_the_limits_nothing_is_queued_but_the_last_frame() {
+    let mut outbox = Outbox::new(OutboxLimits { queued_bytes_max: 20, queued_frames_max: 2 });
+    outbox.push(text(10)).unwrap();
+    assert_eq!(outbox.push(text(10)), Err(Full), "24 bytes");
+    outbox.push(text(0)).unwrap();
+    assert_eq!(outbox.push(text(0)), Err(Full), "three frames");
+    outbox.finish(Frame::close(4430, "too slow"));
+    outbox.push_at_pace(text(0));
+    assert_eq!(take(&mut outbox, usize::MAX).len(), 12 + 2 + 12, "nothing goes out behind the close");
+}
+
+#[test]
+fn what_is_sent_at_its_own_pace_makes_no_socket_too_slow() {
+    let mut outbox = Outbox::new(OutboxLimits { queued_bytes_max: 20, queued_frames_max: 9 });
+    outbox.push_at_pace(text(10_000));
+    outbox.push(text(10)).unwrap();
+    assert_eq!(outbox.push(text(10)), Err(Full), "24 bytes besides");
+    while !outbox.is_drained() {
+        take(&mut outbox, 4_096);
     }
-    assert_eq!(chunk(&mut body), whole[2 * CHUNK_BYTES_MAX..]);
-    assert_eq!(sender.queued_bytes(), 0);
+    outbox.push(text(10)).unwrap();
+    assert_eq!(outbox.push(text(10)), Err(Full), "the limit is as before");
 }
 
-#[tokio::test]
-async fn beyond_the_limits_nothing_is_queued_but_the_last_frame() {
-    let (sender, mut body) = pair(OutboxLimits { queued_bytes_max: 20, queued_frames_max: 2 });
-    sender.push(text(10)).unwrap();
-    assert_eq!(sender.push(text(10)), Err(PushError::Full), "24 bytes");
-    sender.push(text(0)).unwrap();
-    assert_eq!(sender.push(text(0)), Err(PushError::Full), "three frames");
-    sender.finish(Frame::close(4430, "too slow"));
-    assert_eq!(sender.push(text(0)), Err(PushError::Closed));
-    assert_eq!(chunk(&mut body).len(), 12 + 2 + 12);
-    assert!(matches!(poll(&mut body), Poll::Ready(None)));
+#[test]
+fn a_stall_is_counted_from_the_moment_nothing_more_is_taken() {
+    let mut outbox = Outbox::new(OutboxLimits::default());
+    let began = Instant::now();
+    outbox.push(text(10_000)).unwrap();
+    assert_eq!(outbox.stalled_for(began + 100 * SECOND), Duration::ZERO, "nobody has tried");
+    outbox.refused(began);
+    outbox.push(text(1)).unwrap();
+    outbox.refused(began + SECOND);
+    assert_eq!(outbox.stalled_for(began + 4 * SECOND), 4 * SECOND, "more in the queue is no progress");
+    take(&mut outbox, 1);
+    outbox.refused(began + 4 * SECOND);
+    assert_eq!(outbox.stalled_for(began + 5 * SECOND), SECOND, "a part that was taken is");
+    take(&mut outbox, usize::MAX);
+    assert_eq!(outbox.stalled_for(began + 100 * SECOND), Duration::ZERO, "nothing waits");
 }
 
-#[tokio::test]
-async fn what_is_sent_at_its_own_pace_makes_no_socket_too_slow() {
-    let (sender, mut body) = pair(OutboxLimits { queued_bytes_max: 20, queued_frames_max: 9 });
-    sender.push_at_pace(text(10_000));
-    sender.push(text(10)).unwrap();
-    assert_eq!(sender.push(text(10)), Err(PushError::Full), "24 bytes besides");
-    while !sender.is_drained() {
-        chunk(&mut body);
-    }
-    sender.push(text(10)).unwrap();
-    assert_eq!(sender.push(text(10)), Err(PushError::Full), "the limit is as before");
-    sender.finish(Frame::close(1000, ""));
-    sender.push_at_pace(text(10));
-    assert_eq!(chunk(&mut body).len(), 12 + 4, "nothing goes out behind the close");
-}
-
-#[tokio::test]
-async fn a_stall_is_counted_from_the_moment_something_waits() {
-    let second = Duration::from_secs(1);
-    let (sender, mut body) = pair(OutboxLimits::default());
-    let made = sender.last_progress();
-    assert_eq!(sender.stalled_for(made + 100 * second), Duration::ZERO, "nothing waits");
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    sender.push(text(10_000)).unwrap();
-    let pushed = sender.last_progress();
-    assert!(pushed > made, "it waits since the push");
-    assert_eq!(sender.stalled_for(pushed + 4 * second), 4 * second);
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    sender.push(text(1)).unwrap();
-    assert_eq!(sender.last_progress(), pushed, "more in the queue is no progress");
-    chunk(&mut body);
-    assert!(sender.last_progress() > pushed, "a part that was handed over is");
-    assert_eq!(sender.stalled_for(sender.last_progress() + second), second);
-}
-
-#[tokio::test]
-async fn what_waits_can_be_discarded_but_never_half_a_frame() {
-    let (sender, mut body) = pair(OutboxLimits::default());
+#[test]
+fn what_waits_can_be_discarded_but_never_half_a_frame() {
+    let mut outbox = Outbox::new(OutboxLimits::default());
     let (begun, whole) = (text(5_000), text(5_000).into_bytes());
-    sender.push(begun).unwrap();
-    sender.push(text(7)).unwrap();
-    let mut sent = chunk(&mut body).to_vec();
-    sender.discard();
-    assert_eq!(sender.queued_bytes(), whole.len() - sent.len());
-    sender.push(Frame::ping(b"after")).unwrap();
-    sent.extend(chunk(&mut body));
+    outbox.push(begun).unwrap();
+    outbox.push(text(7)).unwrap();
+    let mut sent = take(&mut outbox, 4_096);
+    outbox.discard();
+    assert_eq!(outbox.queued_bytes(), whole.len() - sent.len());
+    outbox.push(Frame::ping(b"after")).unwrap();
+    sent.extend(take(&mut outbox, usize::MAX));
     assert_eq!(sent, [&whole[..], &Frame::ping(b"after").into_bytes()].concat());
 
-    sender.push(text(7)).unwrap();
-    sender.discard();
-    assert!(sender.is_drained(), "nothing of it was sent, so nothing of it is left");
+    outbox.push(text(7)).unwrap();
+    outbox.discard();
+    assert!(outbox.is_drained(), "nothing of it was sent, so nothing of it is left");
 }
 
-#[tokio::test]
-async fn room_waits_for_the_body_until_there_is_enough_or_nothing_waits() {
-    let (sender, mut body) = pair(OutboxLimits::default());
-    sender.room(0).now_or_never().unwrap();
-    sender.push(text(9_000)).unwrap();
-    assert!(sender.room(5_000).now_or_never().is_none());
-    let waiter = async {
-        sender.room(5_000).await;
-        assert!(sender.queued_bytes() <= 5_000);
-        sender.room(0).await;
-        assert!(sender.is_drained());
-    };
-    let reader = async {
-        while sender.queued_bytes() > 0 {
-            chunk(&mut body);
-            tokio::task::yield_now().await;
-        }
-    };
-    let joined = async { futures_util::join!(waiter, reader) };
-    tokio::time::timeout(Duration::from_secs(5), joined).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_push_wakes_a_body_that_waited() {
-    let (sender, mut body) = pair(OutboxLimits::default());
-    let reader = poll_fn(|cx| Pin::new(&mut body).poll_next(cx));
-    let writer = async { sender.push(Frame::text("hi")) };
-    let joined = async { futures_util::join!(reader, writer) };
-    let (read, _) = tokio::time::timeout(Duration::from_secs(5), joined).await.unwrap();
-    assert_eq!(read.unwrap().unwrap(), Frame::text("hi").into_bytes());
-}
-
-#[tokio::test]
-async fn a_sender_that_is_dropped_sends_what_it_had_and_ends() {
-    let (sender, mut body) = pair(OutboxLimits::default());
-    sender.push(Frame::text("last")).unwrap();
-    drop(sender);
-    assert_eq!(chunk(&mut body), Frame::text("last").into_bytes());
-    assert!(matches!(poll(&mut body), Poll::Ready(None)));
-}
-
-#[tokio::test]
-async fn an_abort_ends_the_body_with_an_error_whatever_waits() {
-    let (sender, mut body) = pair(OutboxLimits::default());
-    sender.push(text(100)).unwrap();
-    sender.abort();
-    assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(Aborted)))));
-    assert_eq!(sender.push(text(1)), Err(PushError::Closed));
-}
-
-#[tokio::test]
-async fn the_sender_notices_that_the_peer_is_gone() {
-    let (sender, body) = pair(OutboxLimits::default());
-    sender.push(text(100)).unwrap();
-    assert!(!sender.is_closed());
-    let joined = async { futures_util::join!(sender.closed(), async { drop(body) }) };
-    tokio::time::timeout(Duration::from_secs(5), joined).await.unwrap();
-    assert!(sender.is_closed());
-    assert_eq!(sender.queued_bytes(), 0);
-    sender.room(0).now_or_never().unwrap();
-    assert_eq!(sender.push(text(1)), Err(PushError::Closed));
-}
-
-#[tokio::test]
-async fn after_a_burst_the_queue_gives_its_memory_back() {
-    let (sender, mut body) = pair(OutboxLimits::default());
+#[test]
+fn after_a_burst_the_queue_gives_its_memory_back() {
+    let mut outbox = Outbox::new(OutboxLimits::default());
     for _ in 0..1_000 {
-        sender.push(text(50)).unwrap();
+        outbox.push(text(50)).unwrap();
     }
-    while !sender.is_drained() {
-        chunk(&mut body);
+    while !outbox.is_drained() {
+        take(&mut outbox, usize::MAX);
     }
-    assert!(sender.0.borrow().queue.capacity() <= QUEUE_KEPT);
+    assert!(outbox.queue.capacity() <= QUEUE_KEPT);
 }
 
 proptest! {
     #[test]
     fn every_byte_goes_out_once_and_in_order(
-        lengths in prop::collection::vec(prop_oneof![0..200usize, 3_900..4_200usize, 0..9_000usize], 1..12),
+        lengths in prop::collection::vec(prop_oneof![0..200usize, 3_900..4_200usize, 0..9_000usize], 1..80),
+        writes in prop::collection::vec(1..20_000usize, 1..20),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let _inside = runtime.enter();
-        let (sender, mut body) = pair(OutboxLimits::default());
+        let mut outbox = Outbox::new(OutboxLimits { queued_bytes_max: usize::MAX, ..OutboxLimits::default() });
         let frames: Vec<Frame> = lengths.iter().map(|length| text(*length)).collect();
         for frame in &frames {
-            sender.push(frame.clone()).unwrap();
+            outbox.push(frame.clone()).unwrap();
         }
-        let (mut sent, mut chunks) = (Vec::new(), 0);
-        while !sender.is_drained() {
-            let chunk = chunk(&mut body);
-            prop_assert!((1..=CHUNK_BYTES_MAX).contains(&chunk.len()));
-            sent.extend(chunk);
-            chunks += 1;
-            let left: usize = frames.iter().map(Frame::len).sum::<usize>() - sent.len();
-            prop_assert_eq!(sender.queued_bytes(), left);
+        let mut left: usize = frames.iter().map(Frame::len).sum();
+        let mut sent = Vec::new();
+        for most in writes.into_iter().cycle() {
+            if outbox.is_drained() {
+                break;
+            }
+            let taken = take(&mut outbox, most);
+            prop_assert!(!taken.is_empty());
+            left -= taken.len();
+            prop_assert_eq!(outbox.queued_bytes(), left);
+            sent.extend(taken);
         }
-        prop_assert!(chunks <= 2 * (sent.len() / CHUNK_BYTES_MAX + 1), "{} bytes in {} chunks", sent.len(), chunks);
         let expected: Vec<u8> = frames.into_iter().flat_map(Frame::into_bytes).collect();
         prop_assert!(sent == expected);
     }

@@ -160,7 +160,8 @@ impl Bench {
         let mut settled = Vec::new();
         for _ in 0..100 {
             tokio::task::yield_now().await;
-            if let Some(Settled { mark, client_id, result }) = self.sends.next(&self.caller).now_or_never() {
+            let next = std::future::poll_fn(|cx| self.sends.poll_next(&self.caller, cx));
+            if let Some(Settled { mark, client_id, result }) = next.now_or_never() {
                 assert_eq!(mark.as_deref(), client_id.as_ref().map(ClientId::as_str));
                 let code = result.map_or_else(|error| error.code.as_str(), |_| "accepted");
                 settled.push((mark.unwrap().into(), code));

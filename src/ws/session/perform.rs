@@ -1,17 +1,20 @@
 //! What the state says is to be done, and the end of a socket.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::Session;
 use super::work::{go_on, judge, renew};
 use crate::chat::{authorize, receipts};
 use crate::ws::close::Close;
 use crate::ws::frame::Frame;
-use crate::ws::outbox::PushError;
+use crate::ws::outbox::Full;
 use crate::ws::protocol;
 use crate::ws::state::Action;
+use crate::ws::wire::Wire;
 
 /// How long the last frames are tried before the connection is dropped.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -19,17 +22,13 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_WITHIN: Duration = Duration::from_secs(4);
 
 impl Session {
-    /// Does what the state says; the first close ends it.
-    pub(super) fn perform(&mut self, actions: &mut Vec<Action>) -> Option<Close> {
-        actions.drain(..).find_map(|action| self.act(action))
-    }
-
-    fn act(&mut self, action: Action) -> Option<Close> {
+    /// Does what the state says; a close ends the socket.
+    pub(super) fn act(&mut self, action: Action) -> Result<(), Close> {
         match action {
             Action::Write(text) => return self.push(Frame::text_bytes(&text)),
-            Action::WriteAtPace(text) => self.outbox.push_at_pace(Frame::text_bytes(&text)),
+            Action::WriteAtPace(text) => self.wire.outbox.push_at_pace(Frame::text_bytes(&text)),
             Action::Ping(payload) => return self.push(Frame::ping(&payload)),
-            Action::Close(close) => return Some(close),
+            Action::Close(close) => return Err(close),
             Action::Send(mark, command) => self.sends.push(mark, *command, &self.caller),
             Action::LiftFence => self.sends.lift_fence(),
             Action::Received(mark, conversation, seq, known) => {
@@ -51,46 +50,56 @@ impl Session {
             }
             Action::Renew(mark, token) => self.renewal = Some(renew(&self.app, mark, token)),
         }
-        None
+        Ok(())
     }
 
-    pub(super) fn push(&self, frame: Frame) -> Option<Close> {
-        match self.outbox.push(frame) {
-            Ok(()) => None,
-            Err(PushError::Full) => Some(Close::slow()),
-            Err(PushError::Closed) => Some(Close::normal()),
-        }
+    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Close> {
+        self.wire.outbox.push(frame).map_err(|Full| Close::slow())
     }
 
-    /// Says goodbye within bounds, and leaves the hub.
-    pub(super) async fn end(&mut self, close: Close) {
-        self.settle_sends().await;
+    /// Says goodbye within bounds, and leaves the hub; gives the socket back if the peer is still there.
+    pub(super) async fn end(mut self: Box<Self>, close: Close) -> Option<Wire> {
+        // Who does not answer in time is not waited for.
+        let _ = timeout(SETTLE_WITHIN, poll_fn(|cx| self.poll_settle(cx))).await;
+        let Self { mut wire, attachment, caller, .. } = *self;
         if close.code == 4430 {
-            self.outbox.discard();
+            wire.outbox.discard();
         }
         if close.announced {
-            let _ = self.outbox.push(Frame::text_bytes(&protocol::closing(&close)));
+            // Without room for it the close frame says the same, in brief.
+            let _ = wire.outbox.push(Frame::text_bytes(&protocol::closing(&close)));
         }
         metrics::counter!("chatd_sockets_closed_total", "code" => close.code.to_string()).increment(1);
-        tracing::debug!(user = %self.caller.id(), code = close.code, "socket closed: {}", close.reason);
-        self.outbox.finish(Frame::close(close.code, close.reason));
-        self.attachment.leave();
-        if tokio::time::timeout(CLOSE_WITHIN, self.outbox.closed()).await.is_err() {
-            self.outbox.abort();
+        tracing::debug!(user = %caller.id(), code = close.code, "socket closed: {}", close.reason);
+        wire.outbox.finish(Frame::close(close.code, close.reason));
+        attachment.leave();
+        let finished = poll_fn(|cx| {
+            let sent = wire.poll_send(cx);
+            // What is never read would keep the peer from reading.
+            let _ = wire.poll_discard(cx);
+            sent
+        });
+        match timeout(CLOSE_WITHIN, finished).await {
+            Ok(Ok(())) => return Some(wire),
+            Ok(Err(_)) => {}
+            Err(_) => wire.abort(),
         }
+        None
     }
 
     /// What was said before the end goes into the log and is answered, as far as the peer still takes answers:
     /// who sends a message and leaves has sent it.
-    async fn settle_sends(&mut self) {
-        let until = Instant::now() + SETTLE_WITHIN;
-        let mut actions = Vec::new();
+    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.sends.is_empty() {
-            let Ok(settled) = tokio::time::timeout_at(until, self.sends.next(&self.caller)).await else {
-                return;
+            let Poll::Ready(settled) = self.sends.poll_next(&self.caller, cx) else {
+                // The peer may be gone; that is no reason to stop.
+                let _ = self.wire.poll_send(cx);
+                let _ = self.wire.poll_discard(cx);
+                return Poll::Pending;
             };
-            self.settled(settled, &mut actions);
-            self.perform(&mut actions);
+            // A second reason to close changes nothing.
+            let _ = self.settled(settled);
         }
+        Poll::Ready(())
     }
 }
