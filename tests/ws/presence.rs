@@ -170,6 +170,47 @@ async fn nobody_sees_anybody_where_that_is_the_rule() {
 }
 
 #[tokio::test]
+async fn whom_one_shows_it_to_is_ones_own_choice_and_in_force_at_once() {
+    for rule in ["everyone", "shared", "nobody"] {
+        let host = Host::with(&[("CHATD_PRESENCE__VISIBLE_TO", rule)]);
+        let (mut ana, mut ben) = host.pair("").await;
+        let (a, b) = (ana.user, ben.user);
+        let mut stranger = host.live(person(), "").await;
+        ben.send(a, "hello").await;
+        assert_eq!(host.get(b, "/v1/me").await["presence"], rule);
+        ana.get("message").await;
+        let sees = |answer: Value| of(&answer, b).0 == "online";
+        let mut saw = [sees(now(&mut ana, &[b]).await), sees(now(&mut stranger, &[b]).await)];
+        assert_eq!(saw, [rule != "nobody", rule == "everyone"]);
+        for (choice, partner, anybody) in [
+            ("nobody", false, false),
+            ("shared", true, false),
+            ("everyone", true, true),
+            ("shared", true, false),
+        ] {
+            let request = reqwest::Client::new().patch(host.server.http("/v1/me")).bearer_auth(token(b));
+            let answer = request.json(&json!({"presence": choice})).send().await.unwrap();
+            let me: Value = answer.json().await.unwrap();
+            assert_eq!(me["presence"], choice, "{me}");
+            let expected = [partner, anybody];
+            for ((peer, sees), saw) in [&mut ana, &mut stranger].into_iter().zip(expected).zip(saw) {
+                let expected = if sees { ("online", true) } else { ("offline", false) };
+                let shown = host.get(peer.user, &format!("/v1/users/{b}/presence")).await;
+                assert_eq!(shown["status"], expected.0, "{rule}, {choice}");
+                if saw != sees {
+                    assert_eq!(of(&peer.get("presence").await, b), expected, "{rule}, {choice}");
+                }
+                assert_eq!(of(&now(peer, &[b]).await, b), expected, "{rule}, {choice}");
+                assert!(!peer.has("presence"), "once");
+            }
+            saw = expected;
+        }
+        let request = reqwest::Client::new().patch(host.server.http("/v1/me")).bearer_auth(token(b));
+        assert_eq!(request.json(&json!({"presence": "friends"})).send().await.unwrap().status(), 422);
+    }
+}
+
+#[tokio::test]
 async fn when_somebody_was_there_last_outlives_a_restart() {
     let host = host("0s");
     let b = person();

@@ -26,10 +26,10 @@ pub struct Presence {
 
 /// Whether a user is online.
 #[utoipa::path(
-    get, path = "/v1/users/{id}/presence", tag = "People", operation_id = "get_presence",
+    get, path = "/v1/users/{user}/presence", tag = "People", operation_id = "get_presence",
     description = "One of the frame `presence`. Somebody whom the caller may not see looks like somebody who was never \
         there.",
-    params(("id" = String, Path, description = "A user: `1002`, or `{\"external_id\":\"ana\"}`, percent-encoded")),
+    params(("user" = String, Path, description = "A user: `1002`, or `{\"external_id\":\"ana\"}`, percent-encoded")),
     responses(
         (status = 200, description = "As the caller may see it now", body = Presence),
         (status = "default", response = crate::http::openapi::ErrorAnswer),
@@ -38,11 +38,11 @@ pub struct Presence {
 )]
 pub async fn presence(
     authenticated: Authenticated,
-    id: Path<String>,
+    user: Path<String>,
     app: Data<App>,
 ) -> Result<HttpResponse, Error> {
     let caller = &authenticated.caller;
-    let named = [UserRef::parse(&id, "id")?];
+    let named = [UserRef::parse(&user, "user")?];
     let user = presence::named(&app, caller, &named).await?.first().copied().ok_or_else(Error::not_found)?;
     let Seen { user, status, last_seen } = presence::seen_by(&app, caller.id(), user).await?;
     Ok(HttpResponse::Ok().json(Presence { user, status, last_seen }))

@@ -1,12 +1,15 @@
-//! Ports that a simulation does not use: people, their mails and when they were seen. Whoever calls them is refused.
+//! Ports that a simulation does not use: people, their lists, their mails and when they were seen. Whoever calls them is
+//! refused.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chatd::domain::{Audience, ConversationId, Subject, Timestamp, User, UserId};
+use chatd::domain::{
+    Audience, ConversationId, ListPlace, NameKey, ProfileChange, Subject, Timestamp, User, UserId,
+};
 use chatd::storage::{
-    DuePolicy, LeasedMail, Letter, NewUser, Notifications, Raised, Saved, Settlement, Sighting, Sightings,
-    StorageError, Users,
+    Conversations, DuePolicy, LeasedMail, Letter, Listed, NewUser, Notifications, PageOf, Raised, Saved,
+    Settlement, Sighting, Sightings, StorageError, Users,
 };
 
 use super::SimStore;
@@ -33,6 +36,14 @@ impl Users for SimStore {
         outside()
     }
 
+    async fn named(&self, _: &NameKey, _: u32) -> Result<Vec<User>, StorageError> {
+        outside()
+    }
+
+    async fn change(&self, _: UserId, _: &ProfileChange) -> Result<Option<User>, StorageError> {
+        outside()
+    }
+
     async fn list(&self, _: i64, _: u32) -> Result<Vec<User>, StorageError> {
         outside()
     }
@@ -53,6 +64,22 @@ impl Sightings for SimStore {
     }
 
     async fn sharing(&self, _: &[(UserId, UserId)]) -> Result<Vec<bool>, StorageError> {
+        outside()
+    }
+}
+
+#[async_trait]
+impl Conversations for SimStore {
+    async fn conversations(
+        &self,
+        _: UserId,
+        _: Option<ListPlace>,
+        _: u32,
+    ) -> Result<PageOf<Listed>, StorageError> {
+        outside()
+    }
+
+    async fn conversation(&self, _: UserId, _: ConversationId) -> Result<Option<Listed>, StorageError> {
         outside()
     }
 }
