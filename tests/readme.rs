@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::{Map, Value, json};
 use support::{SECRET, Server, token};
 use tempfile::TempDir;
 
@@ -267,6 +268,75 @@ fn the_server_reads_every_frame_that_a_client_is_told_to_say() {
         }
     }
     assert!(count >= 4, "{count} frames: the document is read wrongly");
+}
+
+/// What an answer is made of: names, and the kinds of values. Null stands for any kind, and a list for its first.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), shape(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Array(rows) => rows.first().map_or(Value::Null, |row| json!([shape(row)])),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("bool"),
+        Value::Null => Value::Null,
+    }
+}
+
+/// Whether two shapes are the same but for nulls.
+fn fits(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Null, _) | (_, Value::Null) => true,
+        (Value::Object(one), Value::Object(other)) => {
+            one.keys().eq(other.keys()) && one.iter().all(|(name, value)| fits(value, &other[name]))
+        }
+        (Value::Array(one), Value::Array(other)) => fits(&one[0], &other[0]),
+        (one, other) => one == other,
+    }
+}
+
+#[test]
+fn the_answers_that_the_protocol_shows_are_those_of_the_server() {
+    /// A word that only this example has, and what is asked.
+    const EXAMPLES: [(&str, &str); 5] = [
+        ("next_cursor", "/v1/conversations?limit=1"),
+        ("\"time_zone\"", "/v1/me"),
+        ("\"users\"", "/v1/users?query=ben"),
+        ("\"content\": null", "/v1/conversations/dm-1001-1002/messages"),
+        ("\"sender_id\"", "/messages?user1=1001&user2=1002"),
+    ];
+    let place = Place::new();
+    let (_, text) = documents().into_iter().find(|(name, _)| name == "docs/protocol.md").unwrap();
+    let (_, rest) = text.split_once("\n## REST\n").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    let ask = |arguments: &str, path: &str| {
+        let call = format!(
+            "curl -sS --fail-with-body {arguments} -H 'Authorization: Bearer {}' '{}'",
+            token(1001),
+            place.server.http(path)
+        );
+        let output = place.run("sh", &["-c", &call], &[]);
+        assert!(output.status.success(), "{path}: {}", told(&output));
+        output.stdout
+    };
+    let body = "-H 'Content-Type: application/json' -d";
+    ask(&format!("{body} '{{\"to\":1002,\"content\":\"Hello Ben\"}}'"), "/v1/messages");
+    while !String::from_utf8(ask("", "/v1/conversations")).unwrap().contains("dm-1001-1002") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for (word, path) in EXAMPLES {
+        let blocks = blocks_of("docs/protocol.md", section);
+        let block =
+            blocks.iter().find(|block| block.language == "json" && block.text.contains(word)).unwrap();
+        let shown: Value =
+            serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        let answered: Value = serde_json::from_slice(&ask("", path)).unwrap();
+        let (shown, answered) = (shape(&shown), shape(&answered));
+        assert!(fits(&shown, &answered), "{}: {shown}\n{path}: {answered}", block.place);
+    }
+    assert!(!fits(&shape(&json!({"a": [{"b": 1}]})), &shape(&json!({"a": [{"b": "1"}]}))));
+    assert!(!fits(&shape(&json!({"a": 1})), &shape(&json!({"a": 1, "b": null}))));
 }
 
 /// The keys that `chatd config show` prints, as `section.key`.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::{Member, history};
 use crate::app::App;
 use crate::domain::{ConversationId, Error, Frontier, Seq, UserId};
-use crate::storage::{Move, StorageError};
+use crate::storage::{Move, Receipt, StorageError};
 
 /// Members whose cursors may wait for storage; more are refused until some have been flushed, and are
 /// confirmed again by the next pong, `received` or resume.
@@ -92,6 +92,22 @@ pub async fn read(app: &App, member: Member, seq: Seq, known: Seq) -> Result<(),
     Ok(())
 }
 
+/// The same for who is answered only then: it is stored, told to the members, and seen by whoever asks next.
+pub async fn read_now(app: &App, member: Member, seq: Seq) -> Result<(), Error> {
+    check(app, member, seq, Seq(0)).await?;
+    let (conversation, user) = (member.conversation(), member.user());
+    let step = Move { conversation, user, delivered_from: Seq(1), delivered_to: seq, read: seq };
+    let moved = app.storage.advance(&[step]).await?;
+    tell(app, moved).await;
+    Ok(())
+}
+
+async fn tell(app: &App, moved: Vec<Receipt>) {
+    if let Err(error) = app.fanout.receipts(moved).await {
+        tracing::warn!(%error, "receipts were stored but not told");
+    }
+}
+
 async fn check(app: &App, member: Member, seq: Seq, known: Seq) -> Result<(), Error> {
     if seq < Seq(1) {
         return Err(Error::invalid("seq", "a seq begins at 1"));
@@ -110,9 +126,7 @@ pub async fn flush(app: &App) -> Result<(), StorageError> {
     }
     match app.storage.advance(&moves).await {
         Ok(moved) => {
-            if let Err(error) = app.fanout.receipts(moved).await {
-                tracing::warn!(%error, "receipts were stored but not told");
-            }
+            tell(app, moved).await;
             Ok(())
         }
         Err(error) => {
@@ -125,9 +139,7 @@ pub async fn flush(app: &App) -> Result<(), StorageError> {
 /// A cursor that a device came back with confirms everything that it covers.
 pub async fn confirm_frontier(app: &App, user: UserId, frontier: &Frontier) -> Result<(), Error> {
     let moved = app.storage.confirm_frontier(user, frontier).await?;
-    if let Err(error) = app.fanout.receipts(moved).await {
-        tracing::warn!(%error, "receipts were stored but not told");
-    }
+    tell(app, moved).await;
     Ok(())
 }
 

@@ -1,17 +1,20 @@
-//! The account cursor of protocol.md section 1: one opaque string for "everything up to here".
+//! Opaque strings that clients keep and give back: the account cursor of protocol.md section 1, "everything up
+//! to here", and the place in a list of conversations where a page ended.
 //!
-//! Base64url of: version, deployment (8 bytes), user, log number, and one offset a partition (LEB128
-//! varints), closed by the first 4 bytes of SHA-256 over all of it, so that damage is seen. It carries no
-//! secret: a forged one only skips its forger's own events.
+//! Base64url of: version, deployment (8 bytes), user, then log number and one offset a partition (LEB128
+//! varints), or the place; closed by the first 4 bytes of SHA-256 over all of it, so that damage is seen. It
+//! carries no secret: a forged one only skips its forger's own events.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Frontier, LogNumber, Offset, UserId};
+use super::{ConversationKey, Frontier, LogNumber, Offset, Timestamp, UserId};
 
 const VERSION: u8 = 1;
+/// Of a place in a list; no version of the account cursor, so that neither is taken for the other.
+const PLACE_VERSION: u8 = 0x81;
 const CHECKSUM_BYTES: usize = 4;
 /// More partitions than any log of chatd has; bounds what a hostile cursor makes us allocate.
 const PARTITIONS_MAX: u64 = 4_096;
@@ -25,39 +28,33 @@ pub struct CursorScope {
     pub user: UserId,
 }
 
+/// A conversation's place in a user's list: the list goes from the latest activity to the earliest, and where
+/// that is the same, from the greater key to the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPlace {
+    /// When the last event of the conversation happened.
+    pub last_at: Timestamp,
+    /// Storage's own number for the conversation.
+    pub key: ConversationKey,
+}
+
 impl CursorScope {
     /// The cursor that stands for `frontier`.
     pub fn encode(&self, frontier: &Frontier) -> String {
-        let mut bytes = Vec::with_capacity(32 + 3 * frontier.offsets.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.incarnation.as_bytes()[..8]);
-        push_varint(&mut bytes, self.user.get().unsigned_abs());
+        let mut bytes = self.begin(VERSION, 24 + 3 * frontier.offsets.len());
         push_varint(&mut bytes, u64::from(frontier.log.0.unsigned_abs()));
         push_varint(&mut bytes, frontier.offsets.len() as u64);
         for offset in &frontier.offsets {
             // -1, "nothing yet", becomes 0.
             push_varint(&mut bytes, u64::try_from(offset + 1).unwrap_or(0));
         }
-        let checksum = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&checksum[..CHECKSUM_BYTES]);
-        URL_SAFE_NO_PAD.encode(bytes)
+        seal(bytes)
     }
 
     /// What a cursor stands for; `None` when it is damaged, or of another deployment or user.
     pub fn decode(&self, text: &str) -> Option<Frontier> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
-        if Sha256::digest(body)[..CHECKSUM_BYTES] != *checksum {
-            return None;
-        }
-        let (&version, rest) = body.split_first()?;
-        let (incarnation, mut rest) = rest.split_at_checked(8)?;
-        if version != VERSION || incarnation != &self.incarnation.as_bytes()[..8] {
-            return None;
-        }
-        if take_varint(&mut rest)? != self.user.get().unsigned_abs() {
-            return None;
-        }
+        let bytes = unseal(text)?;
+        let mut rest = self.after_scope(VERSION, &bytes)?;
         let log = LogNumber(i32::try_from(take_varint(&mut rest)?).ok()?);
         let partitions = take_varint(&mut rest)?;
         if partitions > PARTITIONS_MAX {
@@ -69,6 +66,58 @@ impl CursorScope {
         }
         rest.is_empty().then(|| Frontier { log, offsets: offsets.into() })
     }
+
+    /// The cursor that stands for a place in this user's list of conversations.
+    pub fn encode_place(&self, place: ListPlace) -> String {
+        let mut bytes = self.begin(PLACE_VERSION, 40);
+        bytes.extend_from_slice(&place.last_at.0.to_be_bytes());
+        bytes.extend_from_slice(&place.key.0.to_be_bytes());
+        seal(bytes)
+    }
+
+    /// The place that a cursor stands for; `None` when it is damaged, or of another deployment or user.
+    pub fn decode_place(&self, text: &str) -> Option<ListPlace> {
+        let bytes = unseal(text)?;
+        let (last_at, key) = self.after_scope(PLACE_VERSION, &bytes)?.split_at_checked(8)?;
+        let number = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
+        Some(ListPlace { last_at: Timestamp(number(last_at)?), key: ConversationKey(number(key)?) })
+    }
+
+    /// Version and scope, with room for `more` bytes behind them.
+    fn begin(&self, version: u8, more: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(20 + more);
+        bytes.push(version);
+        bytes.extend_from_slice(&self.incarnation.as_bytes()[..8]);
+        push_varint(&mut bytes, self.user.get().unsigned_abs());
+        bytes
+    }
+
+    /// What stands behind version and scope, where they are these.
+    fn after_scope<'a>(&self, version: u8, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (&found, rest) = bytes.split_first()?;
+        let (incarnation, mut rest) = rest.split_at_checked(8)?;
+        let is_mine = found == version
+            && incarnation == &self.incarnation.as_bytes()[..8]
+            && take_varint(&mut rest)? == self.user.get().unsigned_abs();
+        is_mine.then_some(rest)
+    }
+}
+
+fn seal(mut bytes: Vec<u8>) -> String {
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&checksum[..CHECKSUM_BYTES]);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes that were sealed; `None` where they were damaged since.
+fn unseal(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+    if Sha256::digest(body)[..CHECKSUM_BYTES] != *checksum {
+        return None;
+    }
+    bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+    Some(bytes)
 }
 
 fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
@@ -112,7 +161,25 @@ mod tests {
         #[test]
         fn damage_is_seen_and_nothing_panics(text in "[A-Za-z0-9_-]{0,120}") {
             prop_assert_eq!(scope(7, 42).decode(&text), None);
+            prop_assert_eq!(scope(7, 42).decode_place(&text), None);
         }
+
+        #[test]
+        fn a_place_is_decoded_by_whom_it_was_given(last_at in any::<i64>(), key in any::<i64>(), cut in 1..30usize) {
+            let place = ListPlace { last_at: Timestamp(last_at), key: ConversationKey(key) };
+            let text = scope(7, 42).encode_place(place);
+            prop_assert_eq!(scope(7, 42).decode_place(&text), Some(place));
+            prop_assert_eq!(scope(7, 43).decode_place(&text), None);
+            prop_assert_eq!(scope(8, 42).decode_place(&text), None);
+            prop_assert_eq!(scope(7, 42).decode_place(&text[..text.len() - cut]), None);
+            prop_assert_eq!(scope(7, 42).decode(&text), None, "it is no account cursor");
+        }
+    }
+
+    #[test]
+    fn an_account_cursor_is_no_place() {
+        let text = scope(7, 42).encode(&Frontier::nothing(LogNumber(1), 6));
+        assert_eq!(scope(7, 42).decode_place(&text), None);
     }
 
     #[test]

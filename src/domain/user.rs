@@ -18,6 +18,10 @@ pub struct User {
     pub email: Option<String>,
     /// A disabled user neither connects nor is written to.
     pub disabled: bool,
+    /// Where the user's clock is, as in `Europe/Berlin`.
+    pub time_zone: Option<String>,
+    /// What the user reads, as in `pt-BR` (BCP 47).
+    pub language: Option<String>,
 }
 
 impl User {

@@ -35,6 +35,18 @@ impl Endpoint {
         Self { path, methods: vec!["POST"], routes: vec![web::post().to(handler)] }
     }
 
+    /// A path of which parts can be changed, too (RFC 5789).
+    pub fn and_patch<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.methods.push("PATCH");
+        self.routes.push(web::patch().to(handler));
+        self
+    }
+
     /// Where.
     pub fn path(&self) -> &'static str {
         self.path

@@ -3,7 +3,7 @@
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::{BytesMut, Data};
+use actix_web::web::{BytesMut, Data, Path};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
@@ -15,6 +15,7 @@ use crate::auth::credential::bearer;
 use crate::auth::{AuthError, Claims};
 use crate::chat::Caller;
 use crate::chat::caller::identify;
+use crate::chat::wire::UserRef;
 use crate::domain::{ConversationId, Error, ErrorCode};
 
 /// Whoever calls with `Authorization: Bearer`; no other way counts for REST.
@@ -143,6 +144,20 @@ impl FromRequest for InPath {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let text = request.match_info().get("id").unwrap_or_default();
         ready(text.parse().map(Self).map_err(|error| crate::chat::wire::bad_conversation(&error)))
+    }
+}
+
+/// The user that a path names as `{user}`: a number, or `{"external_id":"…"}`, percent-encoded.
+pub struct UserInPath(pub UserRef);
+
+impl FromRequest for UserInPath {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        // Unlike the router, this decodes `/` and `%` too.
+        let text = Path::<String>::extract(request).into_inner().map(Path::into_inner);
+        ready(UserRef::parse(&text.unwrap_or_default(), "user").map(Self))
     }
 }
 

@@ -9,7 +9,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToResponse};
 
 use super::error::{FieldProblem, Problem};
-use super::routes::{conversations, health, history, me, messages, metrics, root, tickets};
+use super::routes::{conversations, health, history, lists, me, messages, metrics, root, tickets, users};
 use crate::chat::wire::{AcceptedFrame, UserRef};
 use crate::delivery::frame::{DeletedFrame, EditedFrame, MessageFrame};
 
@@ -32,6 +32,11 @@ const ALIASES: [(&str, &str); 3] = [("/livez", "/health"), ("/healthz", "/health
         metrics::metrics,
         history::messages,
         me::me,
+        me::change,
+        users::named,
+        users::user,
+        lists::conversations,
+        lists::conversation,
         conversations::messages,
         conversations::events,
         conversations::read,

@@ -17,7 +17,7 @@ impl Parameters {
     }
 
     /// The value of a parameter that may be absent; twice is `invalid`.
-    fn value(&self, name: &'static str) -> Result<Option<&str>, Error> {
+    pub fn value(&self, name: &'static str) -> Result<Option<&str>, Error> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let value = values.next();
         match values.next() {

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod catchup;
 mod columns;
+pub mod conversations;
 pub mod events;
 pub mod ledger;
 pub mod notifications;
@@ -18,6 +19,7 @@ pub mod users;
 
 pub use audit::{Audit, Disorder, Kept};
 pub use catchup::{Catchup, Missed, Since};
+pub use conversations::{Conversations, Listed, ListedMember};
 pub use events::{Events, Page, PageOf, Scanned};
 pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, Mark, PartitionBatch, Standstill};
 pub use notifications::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settlement};
@@ -49,9 +51,9 @@ pub enum StorageError {
 }
 
 /// Every port over one database.
-pub trait Storage: Users + Ledger + Events + Catchup + Receipts + Notifications {}
+pub trait Storage: Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications {}
 
-impl<T: Users + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}
+impl<T: Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}
 
 /// What an audit of the books needs.
 pub trait Audited: Ledger + Audit {}

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StorageError;
-use crate::domain::{Subject, User, UserId};
+use crate::domain::{NameKey, ProfileChange, Subject, User, UserId};
 
 /// A user as an operator adds one; the address counts as verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub trait Users: Send + Sync {
 
     /// Adds those that are absent and leaves the others as they are, all in one transaction.
     async fn add_missing(&self, users: &[NewUser]) -> Result<(), StorageError>;
+
+    /// Users whose names begin so, by name, at most `limit`; nobody who is disabled.
+    async fn named(&self, beginning: &NameKey, limit: u32) -> Result<Vec<User>, StorageError>;
+
+    /// Changes what a user says of themselves, and returns the user as they are now; `None` where there is none.
+    async fn change(&self, id: UserId, change: &ProfileChange) -> Result<Option<User>, StorageError>;
 
     /// Users with an id above `after`, by id, at most `limit`.
     async fn list(&self, after: i64, limit: u32) -> Result<Vec<User>, StorageError>;

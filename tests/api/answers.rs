@@ -7,19 +7,48 @@ use crate::client::{Answer, Api};
 use crate::server::{now, sign, token};
 
 /// Method, path and body of every request that needs a token.
-const PROTECTED: [(&str, &str, &str); 8] = [
+const PROTECTED: [(&str, &str, &str); 15] = [
     ("GET", "/messages?user1=1&user2=2", ""),
     ("GET", "/v1/me", ""),
+    ("PATCH", "/v1/me", r#"{"name":"Ana"}"#),
+    ("GET", "/v1/users?query=ana", ""),
+    ("GET", "/v1/users/2", ""),
+    ("GET", "/v1/conversations", ""),
+    ("GET", "/v1/conversations/dm-1-2", ""),
     ("GET", "/v1/conversations/dm-1-2/messages", ""),
     ("GET", "/v1/conversations/dm-1-2/events", ""),
     ("POST", "/v1/conversations/dm-1-2/read", r#"{"seq":1}"#),
     ("POST", "/v1/messages", r#"{"to":2,"content":"Hi"}"#),
     ("POST", "/v1/auth/tickets", ""),
     ("HEAD", "/v1/me", ""),
+    ("HEAD", "/v1/conversations", ""),
+    ("HEAD", "/v1/users/2", ""),
 ];
 
 const OPEN: [&str; 8] =
     ["/", "/health", "/livez", "/healthz", "/ready", "/readyz", "/openapi.json", "/metrics"];
+
+/// A path that such an endpoint has.
+fn sample(path: &str) -> String {
+    path.replace("{id}", "dm-1-2").replace("{user}", "2")
+}
+
+#[test]
+fn every_request_that_there_is_is_asked_for_here() {
+    for endpoint in endpoints(Surface::Public) {
+        let path = sample(endpoint.path());
+        // Without Upgrade it is an error for everybody; sockets have tests of their own.
+        if OPEN.contains(&path.as_str()) || path == "/ws" {
+            continue;
+        }
+        for method in endpoint.methods().iter().filter(|method| **method != "HEAD") {
+            let is_asked = |(asked, at, _): &(&str, &str, &str)| {
+                asked == method && at.split('?').next() == Some(path.as_str())
+            };
+            assert!(PROTECTED.iter().any(is_asked), "{method} {path}");
+        }
+    }
+}
 
 fn open_everything() -> HttpSettings {
     let metrics: chatd::http::Metrics = std::sync::Arc::new(|| "chatd_up 1\n".to_owned());
@@ -34,7 +63,7 @@ async fn every_protected_path_asks_for_a_token() {
     for (method, path, body) in PROTECTED {
         let call = |authorization: Option<String>| {
             let mut request = api.bare(method, path);
-            if method == "POST" {
+            if !body.is_empty() {
                 request = request.header("content-type", "application/json").body(body);
             }
             if let Some(value) = authorization {
@@ -67,8 +96,9 @@ async fn a_bad_token_is_told_before_anything_else_is_wrong() {
     let api = Api::start().await;
     let query = Answer::of(api.bare("GET", "/messages?limit=x")).await;
     assert_eq!(query.problem(), "unauthorized");
-    let path = Answer::of(api.bare("GET", "/v1/conversations/x/messages")).await;
-    assert_eq!(path.problem(), "unauthorized");
+    for path in ["/v1/conversations/x/messages", "/v1/conversations?limit=x", "/v1/users", "/v1/users/x"] {
+        assert_eq!(Answer::of(api.bare("GET", path)).await.problem(), "unauthorized", "{path}");
+    }
     let body = Answer::of(api.bare("POST", "/v1/messages").body("x")).await;
     assert_eq!(body.problem(), "unauthorized");
 }
@@ -91,11 +121,21 @@ async fn every_answer_has_an_id_and_is_kept_by_nobody() {
 #[tokio::test]
 async fn a_path_or_method_that_is_not_there_says_so() {
     let api = Api::start().await;
-    for path in ["/dev", "/messages/", "/v1", "/v1/nothing", "/v1/conversations", "//", "/%ff", "/metrics"] {
+    for path in [
+        "/dev",
+        "/messages/",
+        "/v1",
+        "/v1/nothing",
+        "/v1/conversations/",
+        "/v1/users/1/x",
+        "//",
+        "/%ff",
+        "/metrics",
+    ] {
         assert_eq!(Answer::of(api.bare("GET", path)).await.problem(), "not_found", "{path}");
     }
     for endpoint in endpoints(Surface::Public) {
-        let path = endpoint.path().replace("{id}", "dm-1-2");
+        let path = sample(endpoint.path());
         for method in ["PUT", "PATCH", "DELETE", "OPTIONS", "BREW", "GET", "POST"] {
             if endpoint.methods().contains(&method) {
                 continue;

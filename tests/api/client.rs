@@ -82,7 +82,12 @@ impl Api {
     }
 
     pub async fn post(&self, user: i64, path: &str, body: &str) -> Answer {
-        let request = self.bare("POST", path).bearer_auth(token(user));
+        self.say(user, "POST", path, body).await
+    }
+
+    /// A request with a body.
+    pub async fn say(&self, user: i64, method: &str, path: &str, body: &str) -> Answer {
+        let request = self.bare(method, path).bearer_auth(token(user));
         Answer::of(request.header("content-type", "application/json").body(body.to_owned())).await
     }
 

@@ -3,34 +3,35 @@
 use crate::client::{Answer, Api};
 use crate::server::token;
 
-/// The paths that take a body, and one that they take.
-const BODIES: [(&str, &str); 2] = [
-    ("/v1/messages", r#"{"to":2,"content":"Hi","client_id":"good"}"#),
-    ("/v1/conversations/dm-1-2/read", r#"{"seq":1}"#),
+/// What takes a body, and one that it takes.
+const BODIES: [(&str, &str, &str); 3] = [
+    ("POST", "/v1/messages", r#"{"to":2,"content":"Hi","client_id":"good"}"#),
+    ("POST", "/v1/conversations/dm-1-2/read", r#"{"seq":1}"#),
+    ("PATCH", "/v1/me", r#"{"name":"Ana"}"#),
 ];
 
 #[tokio::test]
 async fn a_body_is_json_of_bounded_size_and_depth() {
     let api = Api::start().await;
     api.sent(1, 2, 1).await;
-    for (path, good) in BODIES {
-        assert!(api.post(1, path, good).await.status < 300);
+    for (method, path, good) in BODIES {
+        assert!(api.say(1, method, path, good).await.status < 300);
         for bad in ["", "{", "hello", "{\"a\":1,}", "\u{feff}{}"] {
-            let answer = api.post(1, path, bad).await;
+            let answer = api.say(1, method, path, bad).await;
             assert_eq!((answer.status, answer.problem().as_str()), (400, "bad_json"), "{path} {bad:?}");
         }
         for bad in ["3", "[]", "null", "\"x\""] {
-            assert_eq!(api.post(1, path, bad).await.problem(), "invalid", "{path} {bad}");
+            assert_eq!(api.say(1, method, path, bad).await.problem(), "invalid", "{path} {bad}");
         }
         let with = |more: String| format!("{}{more}}}", good.strip_suffix('}').unwrap());
         let nested = |depth: usize| with(format!(r#","x":{}{}"#, "[".repeat(depth), "]".repeat(depth)));
-        assert!(api.post(1, path, &nested(31)).await.status < 300, "32 deep, in an unknown field");
-        assert_eq!(api.post(1, path, &nested(32)).await.problem(), "bad_json", "33 deep");
-        assert_eq!(api.post(1, path, &nested(30_000)).await.problem(), "bad_json");
+        assert!(api.say(1, method, path, &nested(31)).await.status < 300, "32 deep, in an unknown field");
+        assert_eq!(api.say(1, method, path, &nested(32)).await.problem(), "bad_json", "33 deep");
+        assert_eq!(api.say(1, method, path, &nested(30_000)).await.problem(), "bad_json");
 
         let padded = |bytes: usize| with(" ".repeat(bytes - good.len()));
-        assert!(api.post(1, path, &padded(65_536)).await.status < 300);
-        let large = api.post(1, path, &padded(65_537)).await;
+        assert!(api.say(1, method, path, &padded(65_536)).await.status < 300);
+        let large = api.say(1, method, path, &padded(65_537)).await;
         assert_eq!((large.status, large.problem().as_str()), (413, "too_large"));
     }
     for _ in 0..5 {
@@ -43,9 +44,9 @@ async fn a_body_is_json_of_bounded_size_and_depth() {
 async fn only_plain_json_is_taken() {
     let api = Api::start().await;
     api.sent(1, 2, 1).await;
-    for (path, good) in BODIES {
+    for (method, path, good) in BODIES {
         let call = |headers: &[(&'static str, &'static str)]| {
-            let request = api.bare("POST", path).bearer_auth(token(1)).body(good);
+            let request = api.bare(method, path).bearer_auth(token(1)).body(good);
             Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)))
         };
         for good in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
@@ -111,6 +112,21 @@ async fn a_parameter_at_fault_is_pointed_to() {
         (format!("{conversation}/events?after=x"), "/after"),
         (format!("{conversation}/events?after=-1"), "/after"),
         (format!("{conversation}/events?limit="), "/limit"),
+        ("/v1/conversations?limit=0".to_owned(), "/limit"),
+        ("/v1/conversations?limit=101".to_owned(), "/limit"),
+        ("/v1/conversations?limit=2&limit=2".to_owned(), "/limit"),
+        ("/v1/conversations?cursor=".to_owned(), "/cursor"),
+        ("/v1/conversations?cursor=nonsense".to_owned(), "/cursor"),
+        ("/v1/conversations?cursor=a&cursor=a".to_owned(), "/cursor"),
+        ("/v1/conversations/dm-2-1".to_owned(), "/conversation"),
+        ("/v1/users".to_owned(), "/query"),
+        ("/v1/users?query=".to_owned(), "/query"),
+        ("/v1/users?query=an".to_owned(), "/query"),
+        ("/v1/users?query=ana&query=ana".to_owned(), "/query"),
+        (format!("/v1/users?query={}", "a".repeat(1_025)), "/query"),
+        ("/v1/users/ana".to_owned(), "/user"),
+        ("/v1/users/0".to_owned(), "/user"),
+        ("/v1/users/%22x%22".to_owned(), "/user"),
         ("/v1/conversations/dm-2-1/messages".to_owned(), "/conversation"),
         ("/v1/conversations/dm-01-2/events".to_owned(), "/conversation"),
         ("/v1/conversations/nonsense/messages".to_owned(), "/conversation"),

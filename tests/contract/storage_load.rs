@@ -52,8 +52,11 @@ async fn own(mut owner: Owner, mine: Vec<Partition>, heads: Heads, until: Instan
     let mut books = Books::default();
     let mut sent: Vec<Record> = Vec::new();
     let mut expected_duplicates = 0;
+    let began = Instant::now();
     while Instant::now() < until {
         let mut records = Vec::new();
+        // A minute passes in 60 ms: places in lists are renewed all the time.
+        let at = 1 + 1_000 * i64::try_from(began.elapsed().as_millis()).unwrap();
         for _ in 0..=below(60) {
             let again = usize::try_from(below(1_000)).unwrap();
             let record = match sent.get(again) {
@@ -64,14 +67,14 @@ async fn own(mut owner: Owner, mine: Vec<Partition>, heads: Heads, until: Instan
                 Some(known) if again % 99 == 0 => {
                     let ConversationId::Dm(low, high) = known.conversation else { continue };
                     let to = if known.from == low { high } else { low };
-                    message(known.from.get(), to.get(), known.client_id.as_str(), "another content", 1)
+                    message(known.from.get(), to.get(), known.client_id.as_str(), "another content", at)
                 }
                 _ => {
                     let (from, to) = (somebody(), somebody());
                     if from == to || !mine.contains(&owner.partition(dm(from, to))) {
                         continue;
                     }
-                    let record = message(from, to, &format!("{}-{}", mine[0], sent.len()), "a text", 1);
+                    let record = message(from, to, &format!("{}-{}", mine[0], sent.len()), "a text", at);
                     sent.push(record.clone());
                     record
                 }
@@ -265,4 +268,25 @@ async fn check(store: &Store, books: &Books, confirmed: &[Confirmed], told: Told
         }
     }
     assert!(told_to.is_empty(), "nobody is told of what is not there");
+    for person in (1..=PEOPLE).map(user) {
+        let mine = |conversation: &&ConversationId| conversation.peer_of(person).is_some();
+        let expected: Vec<ConversationId> = books.stored.keys().filter(mine).copied().collect();
+        let mut listed = whole_list(store, person).await;
+        listed.sort_unstable();
+        assert_eq!(listed, expected, "each conversation stands in the list of {person} once");
+    }
+}
+
+async fn whole_list(store: &Store, person: UserId) -> Vec<ConversationId> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.conversations(person, after, 7).await.unwrap();
+        let places = after.into_iter().chain(page.rows.iter().map(|row| row.place));
+        assert!(places.is_sorted_by(|one, next| one > next), "from the latest to the earliest");
+        found.extend(page.rows.iter().map(|row| row.conversation));
+        after = page.rows.last().map(|row| row.place);
+        if !page.has_more {
+            return found;
+        }
+    }
 }

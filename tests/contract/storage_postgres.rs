@@ -13,7 +13,9 @@ use chatd::storage::{Applied, Events, Ledger, Page, StorageError, Users};
 use crate::postgres_proxy::Proxy;
 use crate::postgres_schema::Schema;
 use crate::stack::stack;
-use crate::storage_support::{Owner, answer, delete, dm, edit, id_of, log_identity, message, postgres_on};
+use crate::storage_support::{
+    Owner, answer, delete, dm, edit, id_of, log_identity, message, postgres_on, user,
+};
 
 /// The same database by another way: host, port, parameters.
 fn by(settings: &PostgresSettings, host: &str, port: Option<u16>, parameters: &str) -> PostgresSettings {
@@ -174,6 +176,11 @@ async fn a_batch_costs_the_same_few_statements_whatever_its_size() {
     assert_eq!(proxy.statements(), (1, 0), "a page of history");
     owner.store.messages(dm(1, 100), Page::Newest { skip: 20 }, 50).await.unwrap();
     assert_eq!(proxy.statements(), (1, 0), "another one");
+    for (limit, rows) in [(1, 1), (100, 1)] {
+        let page = owner.store.conversations(user(1), None, limit).await.unwrap();
+        assert_eq!(page.rows.len(), rows);
+        assert_eq!(proxy.statements(), (2, 0), "a page of a list");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatd::chat::transfer::{Copied, TransferError, transfer};
-use chatd::domain::{Frontier, LogNumber, Outcome, Seq, Subject};
+use chatd::domain::{Frontier, LogNumber, NameKey, Outcome, ProfileChange, Seq, Subject};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::postgres::PostgresImport;
 use chatd::storage::sqlite::{SqliteExport, SqliteSettings, SqliteStore};
@@ -108,6 +108,8 @@ async fn people(store: &Store) {
     };
     store.save(&(1..=8).map(person).collect::<Vec<_>>()).await.unwrap();
     store.provision(&external("mia"), Some("Mia")).await.unwrap();
+    let change = ProfileChange { name: None, time_zone: Some("UTC".into()), language: Some("de".into()) };
+    store.change(user(1), &change).await.unwrap();
 }
 
 fn external(id: &str) -> Subject {
@@ -173,7 +175,10 @@ async fn everything_is_there_as_it_was() {
     assert_eq!(old.store.followed().await, new.followed().await);
     let users = old.store.list(0, 100).await.unwrap();
     assert_eq!(users, new.list(0, 100).await.unwrap());
+    assert_eq!(new.named(&NameKey::of("ÜNSER"), 20).await.unwrap().len(), 8);
     for who in 2..=8 {
+        let [here, there] = [&old.store, &new].map(|store| store.conversations(user(who), None, 100));
+        assert_eq!(here.await, there.await, "{who}");
         let conversation = dm(1, who);
         assert_eq!(history(&old.store, conversation).await, history(&new, conversation).await);
         assert_eq!(old.store.receipts(conversation).await, new.receipts(conversation).await);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use chatd::domain::{Subject, UserId};
+use chatd::domain::{NameKey, ProfileChange, Subject, User, UserId};
 use chatd::storage::{NewUser, Saved};
 
 use crate::storage_support::{Store, on_each_storage, user};
@@ -16,6 +16,10 @@ on_each_storage!(
     saving_is_all_or_nothing,
     adding_the_missing_leaves_the_others_alone,
     the_list_is_by_id_in_pages,
+    people_are_found_by_the_beginning_of_their_names,
+    whatever_gives_a_name_is_found_by_it,
+    a_name_of_any_form_can_be_kept_and_found,
+    who_changes_their_profile_keeps_the_rest,
 );
 
 fn external(issuer: &str, id: &str) -> Subject {
@@ -115,4 +119,81 @@ async fn the_list_is_by_id_in_pages(store: Store) {
     assert_eq!(ids(0, 3).await, [1, 3, 5]);
     assert_eq!(ids(5, 3).await, [9]);
     assert_eq!(ids(9, 3).await, [0; 0]);
+}
+
+async fn found(store: &Store, beginning: &str) -> Vec<i64> {
+    let found = store.named(&NameKey::beginning(beginning).unwrap(), 20).await.unwrap();
+    found.iter().map(|each| each.id.get()).collect()
+}
+
+async fn people_are_found_by_the_beginning_of_their_names(store: Store) {
+    let people =
+        ["Ana", "anastasia", "ＡＮＡＢＥＬ", "Banana", "Éva", "Ｓｔｒａße 5", "李雷", "ｱﾅ", "an%_a", "Ana"];
+    let people: Vec<_> = people.iter().zip(1..).map(|(name, id)| person(id, name, None)).collect();
+    store.save(&people).await.unwrap();
+    assert_eq!(found(&store, "ana").await, [1, 10, 3, 2], "by name, then by id");
+    assert_eq!(found(&store, "ＡＮＡs").await, [2]);
+    assert_eq!(found(&store, "STRASSE").await, [6]);
+    assert_eq!(found(&store, "éVA").await, [5]);
+    assert_eq!(found(&store, "eva").await, [0; 0], "accents count");
+    assert_eq!(found(&store, "李").await, [7]);
+    assert_eq!(found(&store, "ア").await, [8]);
+    assert_eq!(found(&store, "an%").await, [9]);
+    assert_eq!(found(&store, "___").await, [0; 0]);
+    let two = store.named(&NameKey::beginning("ana").unwrap(), 2).await.unwrap();
+    assert_eq!(two.len(), 2);
+}
+
+async fn whatever_gives_a_name_is_found_by_it(store: Store) {
+    store.provision(&Subject::Id(user(1)), None).await.unwrap();
+    store.provision(&Subject::Id(user(2)), Some("Number")).await.unwrap();
+    let external = store.provision(&external("", "x"), Some("Number")).await.unwrap().id.get();
+    assert_eq!(found(&store, "number").await, [2, external]);
+    store.provision(&Subject::Id(user(1)), Some("NUMBERLESS")).await.unwrap();
+    assert_eq!(found(&store, "number").await, [2, external, 1]);
+    store.add_missing(&[person(5, "Number", None)]).await.unwrap();
+    store.save(&[person(2, "Renamed", None)]).await.unwrap();
+    assert_eq!(found(&store, "number").await, [5, external, 1]);
+    store.save(&[person(5, "Renamed too", Some("five@example.test"))]).await.unwrap();
+    assert_eq!(
+        (found(&store, "number").await, found(&store, "renamed").await),
+        (vec![external, 1], vec![2, 5])
+    );
+}
+
+async fn a_name_of_any_form_can_be_kept_and_found(store: Store) {
+    // One letter that stands for 18, 64 times, with marks.
+    let longest = format!("{}{}", "\u{FDFA}".repeat(64), "\u{344}".repeat(200));
+    let longest = chatd::domain::user::normalized_name(&longest).unwrap();
+    store
+        .save(&[person(1, &longest, None), person(2, "\u{10FFFF}\u{10FFFF}\u{10FFFF}x", None)])
+        .await
+        .unwrap();
+    assert_eq!(found(&store, "\u{FDFA}").await, [1]);
+    assert_eq!(found(&store, &longest).await, [1]);
+    assert!(store.named(&NameKey::beginning("a\0b").unwrap(), 20).await.is_ok_and(|found| found.is_empty()));
+}
+
+async fn who_changes_their_profile_keeps_the_rest(store: Store) {
+    store.save(&[person(1, "Ana", Some("ana@example.test"))]).await.unwrap();
+    let change = |name: Option<&str>, time_zone: Option<&str>, language: Option<&str>| {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let change = ProfileChange { name: own(name), time_zone: own(time_zone), language: own(language) };
+        let store = &store;
+        async move { store.change(user(1), &change).await.unwrap().unwrap() }
+    };
+    let all = |of: &User| (of.name.clone(), of.time_zone.clone(), of.language.clone(), of.email.clone());
+    let expected = |name: &str, time_zone: Option<&str>, language: Option<&str>| {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        (name.to_owned(), own(time_zone), own(language), Some("ana@example.test".to_owned()))
+    };
+    assert_eq!(all(&change(None, None, None).await), expected("Ana", None, None));
+    let now = change(Some("Anna"), Some("Europe/Berlin"), None).await;
+    assert_eq!(all(&now), expected("Anna", Some("Europe/Berlin"), None));
+    let now = change(None, None, Some("pt-BR")).await;
+    assert_eq!(all(&now), expected("Anna", Some("Europe/Berlin"), Some("pt-BR")));
+    assert_eq!(store.user(&Subject::Id(user(1))).await.unwrap(), Some(now));
+    assert_eq!((found(&store, "anna").await, found(&store, "ana").await), (vec![1], vec![]));
+    assert_eq!(store.provision(&Subject::Id(user(1)), Some("Eve")).await.unwrap().name, "Anna");
+    assert_eq!(store.change(user(2), &ProfileChange::default()).await.unwrap(), None);
 }

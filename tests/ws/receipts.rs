@@ -186,6 +186,30 @@ async fn rest_and_sockets_share_what_was_read() {
 }
 
 #[tokio::test]
+async fn reading_on_one_device_clears_the_others_at_once() {
+    let host = Host::shared();
+    let (mut ana, mut phone) = with_messages(&host, "&acks=app", 3).await;
+    let (a, b) = (ana.user, phone.user);
+    let mut laptop = host.live(b, "&acks=app").await;
+    let row = async || host.get(b, "/v1/conversations").await["conversations"][0].clone();
+    assert_eq!(row().await["unread"], 3);
+    phone.say(place("read", a, b, 2)).await;
+    for peer in [&mut phone, &mut laptop, &mut ana] {
+        let told = peer.find(|f| f["type"] == "receipt" && f["user"] == b && f["read"] != 0).await;
+        assert_eq!(told, receipt(a, b, b, 2, 2));
+    }
+    assert_eq!(row().await["unread"], 1, "what was told is stored");
+    let path = format!("/v1/conversations/{}/read", dm(a, b));
+    let request = reqwest::Client::new().post(host.server.http(&path)).bearer_auth(crate::support::token(b));
+    assert_eq!(request.json(&json!({"seq": 3})).send().await.unwrap().status(), 204);
+    let told = row().await;
+    assert_eq!((&told["unread"], &told["members"][0]["read"]), (&json!(0), &json!(3)));
+    for peer in [&mut phone, &mut laptop, &mut ana] {
+        assert_eq!(peer.get("receipt").await, receipt(a, b, b, 3, 3));
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_of_a_message_sent_over_rest_comes_to_the_socket() {
     let host = Host::shared();
     let (mut ana, mut ben) = host.pair("&acks=app").await;

@@ -117,7 +117,15 @@ mod tests {
 
     fn user(id: i64, name: &str, email: Option<&str>) -> User {
         let email = email.map(str::to_owned);
-        User { id: UserId::new(id).unwrap(), external_id: None, name: name.into(), email, disabled: false }
+        User {
+            id: UserId::new(id).unwrap(),
+            external_id: None,
+            name: name.into(),
+            email,
+            disabled: false,
+            time_zone: None,
+            language: None,
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub struct MessageRow<'a> {
 
 impl<'a> MessageRow<'a> {
     /// A page of messages has nothing else in it.
-    fn new(event: &'a Event, viewer: UserId) -> Option<Self> {
+    pub(super) fn new(event: &'a Event, viewer: UserId) -> Option<Self> {
         let EventBody::Message(message) = &event.body else { return None };
         let frame = MessageFrame::new(event, message, viewer);
         Some(Self { frame, edited_at: message.edited_at, deleted_at: message.deleted_at })
@@ -203,7 +203,7 @@ impl FromJson for Read {
 /// Say how far the caller has read.
 #[utoipa::path(
     post, path = "/v1/conversations/{id}/read", tag = "Conversations", operation_id = "mark_read",
-    description = "Cumulative, and implies received, gaps included.",
+    description = "Cumulative, and implies received, gaps included. Answered once it is stored.",
     params(("id" = String, Path, description = "The conversation", example = "dm-1-2")),
     request_body = Read,
     responses(
@@ -219,7 +219,6 @@ pub async fn read(
     app: Data<App>,
 ) -> Result<HttpResponse, Error> {
     let member = authorize::member(authenticated.caller.id(), conversation)?;
-    // No seq is known here to exist: storage is asked.
-    receipts::read(&app, member, seq, Seq(0)).await?;
+    receipts::read_now(&app, member, seq).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -3,11 +3,13 @@
 pub mod conversations;
 pub mod health;
 pub mod history;
+pub mod lists;
 pub mod me;
 pub mod messages;
 pub mod metrics;
 pub mod root;
 pub mod tickets;
+pub mod users;
 
 use super::endpoint::Endpoint;
 use super::query::Parameters;
@@ -44,7 +46,11 @@ pub fn clients() -> Vec<Endpoint> {
         Endpoint::get("/ws", root::not_upgraded),
         Endpoint::get("/openapi.json", super::openapi::document),
         Endpoint::get("/messages", history::messages),
-        Endpoint::get("/v1/me", me::me),
+        Endpoint::get("/v1/me", me::me).and_patch(me::change),
+        Endpoint::get("/v1/users", users::named),
+        Endpoint::get("/v1/users/{user}", users::user),
+        Endpoint::get("/v1/conversations", lists::conversations),
+        Endpoint::get("/v1/conversations/{id}", lists::conversation),
         Endpoint::get("/v1/conversations/{id}/messages", conversations::messages),
         Endpoint::get("/v1/conversations/{id}/events", conversations::events),
         Endpoint::post("/v1/conversations/{id}/read", conversations::read),

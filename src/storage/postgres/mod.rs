@@ -25,6 +25,7 @@ mod apply;
 mod audit;
 mod catchup;
 mod connection;
+mod conversations;
 mod decide;
 mod error;
 mod events;

@@ -121,7 +121,8 @@ fn letter((recipient, sender, extent, contents): LetterRow) -> Result<Letter, Fa
 /// What others see.
 fn display_name(id: i64, name: String) -> Result<String, Fault> {
     let id = rows::user_id(id)?;
-    Ok(User { id, external_id: None, name, email: None, disabled: false }.display_name())
+    Ok(User { id, external_id: None, name, email: None, disabled: false, time_zone: None, language: None }
+        .display_name())
 }
 
 // Plan: `mails_waiting` from its beginning, past those that others have in hand (one a worker). The array is made

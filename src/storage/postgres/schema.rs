@@ -12,12 +12,16 @@ use super::connection::{establish_patient, quoted};
 use super::error::OpenError;
 use super::statement::statement;
 use super::target::Target;
+use super::users;
 
 /// Every migration with its version, oldest first.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql")),
     ("00000000000002", include_str!("../../../migrations/postgres/00000000000002_changes/up.sql")),
+    (WITH_NAME_KEYS, include_str!("../../../migrations/postgres/00000000000003_lists/up.sql")),
 ];
+/// The one that adds the keys of names, which chatd makes.
+const WITH_NAME_KEYS: &str = "00000000000003";
 /// How long one of several processes that start at once waits for another's migrations.
 const TURN_LIMIT: Duration = Duration::from_secs(120);
 /// PostgreSQL 13: `gen_random_uuid`, autovacuum of tables that only grow.
@@ -79,6 +83,9 @@ async fn migrate(conn: &mut AsyncPgConnection, version: &str, sql: &str) -> dies
     conn.batch_execute("BEGIN").await?;
     conn.batch_execute(VERSIONS).await?;
     conn.batch_execute(sql).await?;
+    if version == WITH_NAME_KEYS {
+        users::fill_name_keys(conn).await?;
+    }
     insert_version(conn, version).await?;
     // A connection that fails before this is closed by the caller, which rolls back.
     conn.batch_execute("COMMIT").await

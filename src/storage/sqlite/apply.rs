@@ -3,7 +3,8 @@
 //! A batch costs a fence a partition, one statement for the heads of its conversations and one for the ids
 //! that exist already, both over a JSON array so that one prepared text serves every size; then one insert an
 //! event and one update a conversation. Who is new (a conversation, its members) costs more, once; so do records that
-//! refer to others, by one statement a batch, and edits and deletions, by an update of their message each.
+//! refer to others, by one statement a batch, edits and deletions, by an update of their message each, and a
+//! conversation that gets another place in its members' lists, once a minute at most.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -17,6 +18,7 @@ use super::rows;
 use super::statement::statement;
 use crate::domain::history::{self, Head, Past, Rules};
 use crate::domain::{ConversationId, Digest, Event, LogNumber, Outcome, Position, Record, Seq, Timestamp};
+use crate::storage::conversations::LISTED_WITHIN_MS;
 use crate::storage::{Applied, Batch, PartitionBatch};
 
 /// A conversation that a batch touches.
@@ -24,6 +26,8 @@ struct Touched {
     key: i64,
     /// When it is looked at for those who did not confirm; `i64::MAX` where nobody waits.
     due_at: i64,
+    /// Its place in its members' lists.
+    listed_at: i64,
     /// The last event that this batch stored.
     last: Option<(Seq, Timestamp, Position)>,
 }
@@ -59,6 +63,9 @@ pub(super) fn apply(conn: &mut SqliteConnection, batch: Batch) -> Result<Vec<App
         if let Some((seq, at, position)) = conversation.last {
             let (log, partition) = (position.log.0, i64::from(position.partition));
             update_head(conn, seq.0, at.0, log, partition, position.offset, conversation.key)?;
+            if at.0 - conversation.listed_at >= LISTED_WITHIN_MS {
+                place(conn, conversation, at)?;
+            }
             // Somebody may be waiting for longer than that, such as one who had a mail lately.
             let due_at = now.plus(batch.grace).0;
             if conversation.due_at > due_at {
@@ -67,6 +74,14 @@ pub(super) fn apply(conn: &mut SqliteConnection, batch: Batch) -> Result<Vec<App
         }
     }
     Ok(applied)
+}
+
+/// Gives a conversation another place in its members' lists.
+fn place(conn: &mut SqliteConnection, conversation: &Touched, at: Timestamp) -> Result<(), Fault> {
+    delete_listings(conn, conversation.key, conversation.listed_at, conversation.key)?;
+    update_listed(conn, at.0, conversation.key)?;
+    insert_listings(conn, at.0, conversation.key)?;
+    Ok(())
 }
 
 /// Moves `next_offset` where epoch and offset are still the owner's.
@@ -134,12 +149,12 @@ fn look_up(
     json.push(']');
     let mut past = Past::default();
     let mut touched = HashMap::with_capacity(asked.len());
-    for (index, key, last_seq, last_at, due_at) in select_heads(conn, &json)? {
+    for (index, key, last_seq, last_at, due_at, listed_at) in select_heads(conn, &json)? {
         let index = usize::try_from(index).map_err(Fault::refused)?;
         let conversation = *asked.get(index).ok_or_else(|| Fault::refused("a head nobody asked for"))?;
         past.heads.insert(conversation, Head { last_seq: Seq(last_seq), last_at: Timestamp(last_at) });
         let due_at = due_at.unwrap_or(i64::MAX);
-        touched.insert(conversation, Touched { key, due_at, last: None });
+        touched.insert(conversation, Touched { key, due_at, listed_at, last: None });
     }
     let mut wanted = Vec::with_capacity(records().count());
     for record in records() {
@@ -182,13 +197,15 @@ fn look_up_rejected<'a>(
 fn begin(conn: &mut SqliteConnection, event: &Event) -> Result<Touched, Fault> {
     let id = event.conversation.to_string();
     let partition = i64::from(event.position.partition);
-    let rows = insert_conversation(conn, &id, event.at.0, event.position.log.0, partition)?;
+    let listed_at = event.at.0;
+    let rows = insert_conversation(conn, &id, listed_at, event.position.log.0, partition, listed_at)?;
     let (key,) = rows.into_iter().next().ok_or_else(|| Fault::refused("a conversation without a key"))?;
     if let ConversationId::Dm(low, high) = event.conversation {
         insert_member(conn, key, low.get())?;
         insert_member(conn, key, high.get())?;
     }
-    Ok(Touched { key, due_at: i64::MAX, last: None })
+    insert_listings(conn, listed_at, key)?;
+    Ok(Touched { key, due_at: i64::MAX, listed_at, last: None })
 }
 
 statement!(
@@ -205,8 +222,8 @@ statement!(
 );
 
 statement!(
-    fn select_heads(ids: &'a str) -> (i64, i64, i64, i64, Option<i64>) =
-        "SELECT asked.key, c.conversation_key, c.last_seq, c.last_at, d.due_at
+    fn select_heads(ids: &'a str) -> (i64, i64, i64, i64, Option<i64>, i64) =
+        "SELECT asked.key, c.conversation_key, c.last_seq, c.last_at, d.due_at, c.listed_at
          FROM json_each(?) AS asked
          CROSS JOIN conversations AS c ON c.id = asked.value
          LEFT JOIN notify_due AS d ON d.conversation_key = c.conversation_key"
@@ -221,9 +238,9 @@ statement!(
 );
 
 statement!(
-    fn insert_conversation(id: &'a str, at: i64, log: i32, partition: i64) -> (i64,) =
-        "INSERT INTO conversations (id, last_seq, last_at, last_log, last_partition, last_offset)
-         VALUES (?, 0, ?, ?, ?, -1) RETURNING conversation_key"
+    fn insert_conversation(id: &'a str, at: i64, log: i32, partition: i64, listed_at: i64) -> (i64,) =
+        "INSERT INTO conversations (id, last_seq, last_at, last_log, last_partition, last_offset, listed_at)
+         VALUES (?, 0, ?, ?, ?, -1, ?) RETURNING conversation_key"
 );
 
 statement!(
@@ -235,6 +252,23 @@ statement!(
         "UPDATE conversations
          SET last_seq = ?, last_at = ?, last_log = ?, last_partition = ?, last_offset = ?
          WHERE conversation_key = ?"
+);
+
+statement!(
+    fn delete_listings(key: i64, listed_at: i64, same_key: i64) = "DELETE FROM listings
+         WHERE user_id IN (SELECT user_id FROM members WHERE conversation_key = ?)
+             AND listed_at = ? AND conversation_key = ?"
+);
+
+statement!(
+    fn update_listed(listed_at: i64, key: i64) =
+        "UPDATE conversations SET listed_at = ? WHERE conversation_key = ?"
+);
+
+statement!(
+    fn insert_listings(listed_at: i64, key: i64) =
+        "INSERT OR IGNORE INTO listings (user_id, listed_at, conversation_key)
+         SELECT user_id, ?, conversation_key FROM members WHERE conversation_key = ?"
 );
 
 statement!(

@@ -15,8 +15,8 @@ use super::rows;
 use super::statement::statement;
 use crate::storage::StorageError;
 use crate::storage::transfer::{
-    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Export, Key, LogPartitionRow, LogRow, MailRow,
-    MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
+    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Export, Key, ListingRow, LogPartitionRow,
+    LogRow, MailRow, MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
 };
 
 /// A database that nobody can write to until this is dropped. Its schema has to be this release's, and it is
@@ -64,6 +64,7 @@ fn page(conn: &mut SqliteConnection, table: Table, [a, b, c]: Key, limit: i64) -
             Rows::Conversations(each(select_conversations(conn, a, limit)?, conversation)?)
         }
         Table::Members => Rows::Members(each(select_members(conn, a, b, limit)?, member)?),
+        Table::Listings => Rows::Listings(each(select_listings(conn, a, b, c, limit)?, listing)?),
         Table::Events => Rows::Events(each(select_events(conn, a, b, limit)?, event)?),
         Table::Rejections => Rows::Rejections(each(select_rejections(conn, a, limit)?, rejection)?),
         Table::DeadLetters => {
@@ -91,7 +92,19 @@ fn truth(number: i64) -> Result<bool, Fault> {
 }
 
 type LogPartitionColumns = (i64, i64, i64, i64, i64, Option<Vec<u8>>, Option<String>, i64);
-type UserColumns = (i64, Option<String>, Option<String>, String, Option<String>, i64, i64, i64);
+type UserColumns = (
+    i64,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 type EventColumns = (
     i64,
     i64,
@@ -127,13 +140,16 @@ read_row!(log_partition: LogPartitionColumns => LogPartitionRow {
     (truth)
 });
 read_row!(user: UserColumns => UserRow {
-    id, issuer, external_id, name, email, email_verified (truth), disabled (truth), created_at
+    id, issuer, external_id, name, email, email_verified (truth), disabled (truth), created_at, name_key, time_zone, language
 });
-read_row!(conversation: (i64, String, i64, i64, i64, i64, i64) => ConversationRow {
-    conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset
+read_row!(conversation: (i64, String, i64, i64, i64, i64, i64, i64) => ConversationRow {
+    conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset, listed_at
 });
 read_row!(member: (i64, i64, i64, i64, i64, i64) => MemberRow {
     conversation_key, user_id, delivered, read, notified, gap_to
+});
+read_row!(listing: (i64, i64, i64) => ListingRow {
+    user_id, listed_at, conversation_key
 });
 read_row!(event: EventColumns => EventRow {
     conversation_key, seq, log_number, partition, log_offset, message_id (uuid), client_id, kind,
@@ -171,18 +187,25 @@ statement!(
 );
 statement!(
     fn select_users(after: i64, limit: i64) -> UserColumns =
-        "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at
+        "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone,
+             language
          FROM users WHERE id > ? ORDER BY id LIMIT ?"
 );
 statement!(
-    fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64) =
-        "SELECT conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset
+    fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64, i64) =
+        "SELECT conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset, listed_at
          FROM conversations WHERE conversation_key > ? ORDER BY conversation_key LIMIT ?"
 );
 statement!(
     fn select_members(a: i64, b: i64, limit: i64) -> (i64, i64, i64, i64, i64, i64) =
         "SELECT conversation_key, user_id, delivered, read, notified, gap_to
          FROM members WHERE (conversation_key, user_id) > (?, ?) ORDER BY conversation_key, user_id LIMIT ?"
+);
+statement!(
+    fn select_listings(a: i64, b: i64, c: i64, limit: i64) -> (i64, i64, i64) =
+        "SELECT user_id, listed_at, conversation_key
+         FROM listings WHERE (user_id, listed_at, conversation_key) > (?, ?, ?)
+         ORDER BY user_id, listed_at, conversation_key LIMIT ?"
 );
 statement!(
     fn select_events(a: i64, b: i64, limit: i64) -> EventColumns =

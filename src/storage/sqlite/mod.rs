@@ -27,6 +27,7 @@ mod audit;
 mod backup;
 mod catchup;
 mod connection;
+mod conversations;
 mod error;
 mod events;
 mod export;

@@ -127,7 +127,15 @@ fn letter(conn: &mut SqliteConnection, mail: i64) -> Result<Option<Letter>, Faul
 
 /// What others see, also of somebody without a row.
 fn name_of(conn: &mut SqliteConnection, id: UserId) -> Result<String, Fault> {
-    let nobody = User { id, external_id: None, name: String::new(), email: None, disabled: false };
+    let nobody = User {
+        id,
+        external_id: None,
+        name: String::new(),
+        email: None,
+        disabled: false,
+        time_zone: None,
+        language: None,
+    };
     Ok(users::by_id(conn, id)?.unwrap_or(nobody).display_name())
 }
 

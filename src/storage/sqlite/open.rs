@@ -13,7 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::error::{OpenError, is_damage};
 use super::statement::statement;
-use super::{Migrate, SqliteSettings};
+use super::{Migrate, SqliteSettings, users};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// `PRAGMA application_id` of the first migration.
@@ -176,8 +176,9 @@ fn applied_versions(conn: &mut SqliteConnection, path: &Path) -> Result<Vec<Stri
 fn run_migrations(conn: &mut SqliteConnection, path: &Path) -> Result<Vec<String>, OpenError> {
     type Failure = Box<dyn std::error::Error + Send + Sync>;
     conn.exclusive_transaction::<_, Failure, _>(|conn| {
-        let versions = conn.run_pending_migrations(MIGRATIONS)?;
-        Ok(versions.iter().map(ToString::to_string).collect())
+        let versions = conn.run_pending_migrations(MIGRATIONS)?.iter().map(ToString::to_string).collect();
+        users::fill_name_keys(conn)?;
+        Ok(versions)
     })
     .map_err(|error| OpenError::Migration { path: path.into(), reason: error.to_string() })
 }

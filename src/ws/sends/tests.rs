@@ -14,7 +14,7 @@ use crate::app::build::build;
 use crate::chat::directory::Directory;
 use crate::chat::send::{Send, Target};
 use crate::config::{Config, Sources};
-use crate::domain::{Content, MessageBody, Offset, Subject, User, UserId};
+use crate::domain::{Content, MessageBody, NameKey, Offset, ProfileChange, Subject, User, UserId};
 use crate::pipeline::{Appending, Entry, EventLog, LogIdentity};
 use crate::storage::{NewUser, Saved, StorageError, Users};
 use crate::telemetry::story::Story;
@@ -99,13 +99,29 @@ impl Users for Slow {
         Err(StorageError::Unavailable("nobody is made here".into()))
     }
 
+    async fn named(&self, _: &NameKey, _: u32) -> Result<Vec<User>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    async fn change(&self, _: UserId, _: &ProfileChange) -> Result<Option<User>, StorageError> {
+        Err(StorageError::Unavailable("nobody changes here".into()))
+    }
+
     async fn list(&self, _: i64, _: u32) -> Result<Vec<User>, StorageError> {
         Ok(Vec::new())
     }
 }
 
 fn user(id: i64) -> User {
-    User { id: UserId::new(id).unwrap(), external_id: None, name: "x".into(), email: None, disabled: false }
+    User {
+        id: UserId::new(id).unwrap(),
+        external_id: None,
+        name: "x".into(),
+        email: None,
+        disabled: false,
+        time_zone: None,
+        language: None,
+    }
 }
 
 struct Bench {

@@ -1,11 +1,12 @@
-//! Ports that a simulation does not use: people and their mails. Whoever calls them is refused.
+//! Ports that a simulation does not use: people, their lists and their mails. Whoever calls them is refused.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chatd::domain::{ConversationId, Subject, Timestamp, User};
+use chatd::domain::{ConversationId, ListPlace, NameKey, ProfileChange, Subject, Timestamp, User, UserId};
 use chatd::storage::{
-    DuePolicy, LeasedMail, Letter, NewUser, Notifications, Raised, Saved, Settlement, StorageError, Users,
+    Conversations, DuePolicy, LeasedMail, Letter, Listed, NewUser, Notifications, PageOf, Raised, Saved,
+    Settlement, StorageError, Users,
 };
 
 use super::SimStore;
@@ -32,7 +33,31 @@ impl Users for SimStore {
         outside()
     }
 
+    async fn named(&self, _: &NameKey, _: u32) -> Result<Vec<User>, StorageError> {
+        outside()
+    }
+
+    async fn change(&self, _: UserId, _: &ProfileChange) -> Result<Option<User>, StorageError> {
+        outside()
+    }
+
     async fn list(&self, _: i64, _: u32) -> Result<Vec<User>, StorageError> {
+        outside()
+    }
+}
+
+#[async_trait]
+impl Conversations for SimStore {
+    async fn conversations(
+        &self,
+        _: UserId,
+        _: Option<ListPlace>,
+        _: u32,
+    ) -> Result<PageOf<Listed>, StorageError> {
+        outside()
+    }
+
+    async fn conversation(&self, _: UserId, _: ConversationId) -> Result<Option<Listed>, StorageError> {
         outside()
     }
 }

@@ -124,6 +124,7 @@ statement!(
              UNION ALL SELECT 'log_partitions' WHERE EXISTS (SELECT FROM log_partitions)
              UNION ALL SELECT 'conversations' WHERE EXISTS (SELECT FROM conversations)
              UNION ALL SELECT 'members' WHERE EXISTS (SELECT FROM members)
+             UNION ALL SELECT 'listings' WHERE EXISTS (SELECT FROM listings)
              UNION ALL SELECT 'events' WHERE EXISTS (SELECT FROM events)
              UNION ALL SELECT 'rejections' WHERE EXISTS (SELECT FROM rejections)
              UNION ALL SELECT 'dead_letters' WHERE EXISTS (SELECT FROM dead_letters)

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::super::error::Fault;
 use super::super::statement::{Id, statement};
 use crate::storage::transfer::{
-    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Key, LogPartitionRow, LogRow, MailRow,
-    MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
+    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Key, ListingRow, LogPartitionRow, LogRow,
+    MailRow, MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
 };
 
 /// At most `limit` rows behind a key.
@@ -28,6 +28,7 @@ pub(super) async fn page(
             Rows::Conversations(each(select_conversations(conn, a, limit).await?, conversation)?)
         }
         Table::Members => Rows::Members(each(select_members(conn, a, b, limit).await?, member)?),
+        Table::Listings => Rows::Listings(each(select_listings(conn, a, b, c, limit).await?, listing)?),
         Table::Events => Rows::Events(each(select_events(conn, a, b, limit).await?, event)?),
         Table::Rejections => Rows::Rejections(each(select_rejections(conn, a, limit).await?, rejection)?),
         Table::DeadLetters => {
@@ -51,7 +52,19 @@ fn maybe_uuid(id: Option<Id>) -> Result<Option<Uuid>, Fault> {
 }
 
 type LogPartitionColumns = (i64, i64, i64, i64, i64, Option<Id>, Option<String>, bool);
-type UserColumns = (i64, Option<String>, Option<String>, String, Option<String>, bool, bool, i64);
+type UserColumns = (
+    i64,
+    Option<String>,
+    Option<String>,
+    String,
+    Option<String>,
+    bool,
+    bool,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 type EventColumns = (
     i64,
     i64,
@@ -85,13 +98,16 @@ read_row!(log_partition: LogPartitionColumns => LogPartitionRow {
     log_number, partition, epoch, next_offset, published, last_digest (maybe_uuid), standstill, is_breach
 });
 read_row!(user: UserColumns => UserRow {
-    id, issuer, external_id, name, email, email_verified, disabled, created_at
+    id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone, language
 });
-read_row!(conversation: (i64, String, i64, i64, i64, i64, i64) => ConversationRow {
-    conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset
+read_row!(conversation: (i64, String, i64, i64, i64, i64, i64, i64) => ConversationRow {
+    conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset, listed_at
 });
 read_row!(member: (i64, i64, i64, i64, i64, i64) => MemberRow {
     conversation_key, user_id, delivered, read, notified, gap_to
+});
+read_row!(listing: (i64, i64, i64) => ListingRow {
+    user_id, listed_at, conversation_key
 });
 read_row!(event: EventColumns => EventRow {
     conversation_key, seq, log_number, partition, log_offset, message_id (uuid), client_id, kind,
@@ -130,18 +146,26 @@ statement!(
 );
 statement!(
     fn select_users(after: i64, limit: i64) -> UserColumns =
-        "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at
+        "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone,
+             language
          FROM users WHERE id > ? ORDER BY id LIMIT ?"
 );
 statement!(
-    fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64) =
-        "SELECT conversation_key, id, last_seq, last_at, last_log::bigint, last_partition::bigint, last_offset
+    fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64, i64) =
+        "SELECT conversation_key, id, last_seq, last_at, last_log::bigint, last_partition::bigint, last_offset,
+             listed_at
          FROM conversations WHERE conversation_key > ? ORDER BY conversation_key LIMIT ?"
 );
 statement!(
     fn select_members(a: i64, b: i64, limit: i64) -> (i64, i64, i64, i64, i64, i64) =
         "SELECT conversation_key, user_id, delivered, read, notified, gap_to
          FROM members WHERE (conversation_key, user_id) > (?, ?) ORDER BY conversation_key, user_id LIMIT ?"
+);
+statement!(
+    fn select_listings(a: i64, b: i64, c: i64, limit: i64) -> (i64, i64, i64) =
+        "SELECT user_id, listed_at, conversation_key
+         FROM listings WHERE (user_id, listed_at, conversation_key) > (?, ?, ?)
+         ORDER BY user_id, listed_at, conversation_key LIMIT ?"
 );
 statement!(
     fn select_events(a: i64, b: i64, limit: i64) -> EventColumns =

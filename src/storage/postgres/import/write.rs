@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::super::error::Fault;
 use super::super::statement::{Id, now_ms, statement};
 use crate::storage::transfer::{
-    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, LogPartitionRow, LogRow, MailRow, MemberRow,
-    NotifyDueRow, RejectionRow, Rows, UserRow,
+    ConversationRow, DeadLetterRow, DeploymentRow, EventRow, ListingRow, LogPartitionRow, LogRow, MailRow,
+    MemberRow, NotifyDueRow, RejectionRow, Rows, UserRow,
 };
 
 /// A column of a page.
@@ -41,6 +41,7 @@ pub(super) async fn page(conn: &AsyncPgConnection, rows: Rows) -> Result<(), Fau
         Rows::Users(rows) => users(conn, &rows).await?,
         Rows::Conversations(rows) => conversations(conn, &rows).await?,
         Rows::Members(rows) => members(conn, &rows).await?,
+        Rows::Listings(rows) => listings(conn, &rows).await?,
         Rows::Events(rows) => events(conn, &rows).await?,
         Rows::Rejections(rows) => rejections(conn, &rows).await?,
         Rows::DeadLetters(rows) => dead_letters(conn, &rows).await?,
@@ -98,6 +99,9 @@ async fn users(conn: &AsyncPgConnection, rows: &[UserRow]) -> Written {
         column!(rows.email_verified),
         column!(rows.disabled),
         column!(rows.created_at),
+        column!(rows.name_key as maybe_text),
+        column!(rows.time_zone as maybe_text),
+        column!(rows.language as maybe_text),
     )
     .await
 }
@@ -112,6 +116,7 @@ async fn conversations(conn: &AsyncPgConnection, rows: &[ConversationRow]) -> Wr
         column!(rows.last_log),
         column!(rows.last_partition),
         column!(rows.last_offset),
+        column!(rows.listed_at),
     )
     .await
 }
@@ -127,6 +132,11 @@ async fn members(conn: &AsyncPgConnection, rows: &[MemberRow]) -> Written {
         column!(rows.gap_to),
     )
     .await
+}
+
+async fn listings(conn: &AsyncPgConnection, rows: &[ListingRow]) -> Written {
+    let (users, places) = (column!(rows.user_id), column!(rows.listed_at));
+    insert_listings(conn, users, places, column!(rows.conversation_key)).await
 }
 
 async fn events(conn: &AsyncPgConnection, rows: &[EventRow]) -> Written {
@@ -248,8 +258,12 @@ statement!(
         verified: &'a [bool],
         disabled: &'a [bool],
         created: &'a [i64],
-    ) = "INSERT INTO users (id, issuer, external_id, name, email, email_verified, disabled, created_at)
-         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?)"
+        name_keys: &'a [Option<&'a str>],
+        time_zones: &'a [Option<&'a str>],
+        languages: &'a [Option<&'a str>],
+    ) = "INSERT INTO users (id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key,
+             time_zone, language)
+         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 
 statement!(
@@ -261,8 +275,15 @@ statement!(
         logs: &'a [i64],
         partitions: &'a [i64],
         offsets: &'a [i64],
-    ) = "INSERT INTO conversations (conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset)
-         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?)"
+        listed: &'a [i64],
+    ) = "INSERT INTO conversations (conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset,
+             listed_at)
+         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?)"
+);
+
+statement!(
+    fn insert_listings(users: &'a [i64], listed: &'a [i64], keys: &'a [i64]) =
+        "INSERT INTO listings (user_id, listed_at, conversation_key) SELECT * FROM unnest(?, ?, ?)"
 );
 
 statement!(
