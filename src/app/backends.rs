@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lock::LockError;
 use crate::auth::Tickets;
@@ -268,7 +269,9 @@ pub fn nodes(config: &Config, node: &str, hub: &Arc<Hub>) -> Result<Nodes, OpenE
             })
         }
         PresenceBackend::Redis(backend) => {
-            let redis = Redis::open(redis_settings(backend, node))?;
+            let settings =
+                RedisSettings { linger: config.presence.offline_after, ..redis_settings(backend, node) };
+            let redis = Redis::open(settings)?;
             let fanout = Arc::new(RedisFanout::new(Arc::clone(&redis), Arc::clone(hub)));
             Ok(Nodes {
                 presence: Arc::new(RedisPresence::new(Arc::clone(&redis))),
@@ -288,6 +291,7 @@ pub(super) fn redis_settings(backend: &crate::config::Redis, node: &str) -> Redi
         prefix: backend.prefix.clone(),
         node: node.to_owned(),
         heartbeat: RedisSettings::HEARTBEAT,
+        linger: Duration::ZERO,
     }
 }
 

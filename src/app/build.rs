@@ -13,13 +13,14 @@ use crate::chat::batch::check;
 use crate::chat::directory::Directory;
 use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
-use crate::config::{Config, ConfigError, Provision, secrets};
+use crate::config::{Config, ConfigError, Provision, VisibleTo, secrets};
 use crate::delivery::Hub;
 use crate::delivery::hub::Limits;
 use crate::domain::history::Rules;
-use crate::domain::{Outcome, Partition, Secret, Timestamp};
+use crate::domain::{Audience, Outcome, Partition, Secret, Timestamp};
 use crate::notify::Channel;
 use crate::pipeline::LogError;
+use crate::presence::Attendance;
 use crate::storage::StorageError;
 use crate::telemetry::story::Story;
 
@@ -107,6 +108,7 @@ pub async fn build_here(config: &Config, story: Story) -> Result<Built, BuildErr
         link,
         hub,
         presence,
+        attendance: Attendance::new(config.presence.offline_after),
         tokens,
         tickets,
         recent,
@@ -141,6 +143,11 @@ fn settings(config: &Config) -> Settings {
     Settings {
         node: format!("n-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]),
         provision: config.auth.provision == Provision::Create,
+        visible_to: match config.presence.visible_to {
+            VisibleTo::Everyone => Audience::Everyone,
+            VisibleTo::Shared => Audience::Shared,
+            VisibleTo::Nobody => Audience::Nobody,
+        },
         grace: config.notify.grace,
         rules: Rules { edit_within: Some(config.chat.edit_within).filter(|within| !within.is_zero()) },
         pong_confirms: config.delivery.pong_confirms,

@@ -20,6 +20,8 @@ pub const HEARING: &str = "redis";
 pub const LOG: &str = "log";
 /// Alarms of storage, as a small read a second finds it.
 pub const STORAGE: &str = "storage";
+/// Alarms of sightings that wait for storage.
+pub const SIGHTINGS: &str = "sightings";
 /// Alarms of receipts that wait for storage.
 pub const RECEIPTS: &str = "receipts";
 

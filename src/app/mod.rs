@@ -20,10 +20,10 @@ use crate::chat::directory::Directory;
 use crate::chat::receipts::Pending;
 use crate::chat::recent::Recent;
 use crate::delivery::{Fanout, Hub, Link};
-use crate::domain::LogNumber;
 use crate::domain::history::Rules;
+use crate::domain::{Audience, LogNumber};
 use crate::pipeline::{EventLog, EventSource};
-use crate::presence::Presence;
+use crate::presence::{Attendance, Presence};
 use crate::storage::Storage;
 use crate::telemetry::story::Story;
 use health::Health;
@@ -44,6 +44,8 @@ pub struct App {
     pub hub: Arc<Hub>,
     /// Who is connected.
     pub presence: Arc<dyn Presence>,
+    /// This node's users, and when they were seen.
+    pub attendance: Attendance,
     /// Tokens.
     pub tokens: Arc<dyn TokenVerifier>,
     /// One-use tickets.
@@ -73,6 +75,8 @@ pub struct Settings {
     pub node: String,
     /// Whether a first token makes its user.
     pub provision: bool,
+    /// Who sees whether somebody is there, unless that one says otherwise.
+    pub visible_to: Audience,
     /// How long an unconfirmed message waits before it is notified.
     pub grace: Duration,
     /// By what records are judged.

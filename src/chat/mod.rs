@@ -10,11 +10,13 @@ pub mod deliver;
 pub mod directory;
 pub mod history;
 pub mod people;
+pub mod presence;
 pub mod receipts;
 pub mod recent;
 pub mod resume;
 pub mod send;
 pub mod transfer;
+pub mod typing;
 pub mod verify;
 pub mod wire;
 

@@ -121,6 +121,7 @@ pub async fn prepare(app: &App, caller: &Caller, command: Command) -> Result<Pre
         }
         Recall::Reused => return Err(change::reused()),
     }
+    app.hub.typers().wrote(caller.id(), conversation);
     let partition = partition_of(conversation, app.log.identity().partitions);
     if app.health.is_closed(partition) {
         let message = "this conversation stands still until its history is restored; try again then";
@@ -199,7 +200,12 @@ fn check_size(app: &App, content: &Content, data: Option<&Data>) -> Result<(), E
     Ok(())
 }
 
-async fn conversation_of(app: &App, caller: &Caller, target: &Target) -> Result<ConversationId, Error> {
+/// Where a message for this target goes, if the caller may write there.
+pub(super) async fn conversation_of(
+    app: &App,
+    caller: &Caller,
+    target: &Target,
+) -> Result<ConversationId, Error> {
     let recipient = match target {
         Target::User(id) => app.directory.recipient(*id).await?,
         Target::External(id) => {

@@ -153,24 +153,25 @@ impl SendBody<'_> {
     /// The command that the fields ask for; the first one at fault is named.
     pub fn into_send(self) -> Result<Send, Error> {
         let client_id = self.client_id()?;
-        let target = self.target()?;
+        let target = target(self.to, self.conversation)?;
         let text: String = required(self.content, "content", "content is a text")?;
         let data = self.data.map(data).transpose()?;
         let reply_to: Option<MessageId> = optional(self.reply_to, "reply_to", "reply_to is a message's id")?;
         let body = MessageBody { content: Content::new(text)?, data, reply_to };
         Ok(Send { client_id, target, body })
     }
+}
 
-    fn target(&self) -> Result<Target, Error> {
-        match (self.to, self.conversation) {
-            (Some(_), Some(_)) => Err(Error::invalid("to", "name `to` or `conversation`, not both")),
-            (None, None) => Err(Error::invalid("to", "name `to` or `conversation`")),
-            (Some(to), None) => Ok(match UserRef::parse(to.get(), "to")? {
-                UserRef::Id(id) => Target::User(id),
-                UserRef::External { external_id } => Target::External(external_id),
-            }),
-            (None, Some(_)) => conversation(self.conversation).map(Target::Conversation),
-        }
+/// The fields `to` and `conversation`, of which one has to be there.
+pub fn target(to: Option<&RawValue>, place: Option<&RawValue>) -> Result<Target, Error> {
+    match (to, place) {
+        (Some(_), Some(_)) => Err(Error::invalid("to", "name `to` or `conversation`, not both")),
+        (None, None) => Err(Error::invalid("to", "name `to` or `conversation`")),
+        (Some(to), None) => Ok(match UserRef::parse(to.get(), "to")? {
+            UserRef::Id(id) => Target::User(id),
+            UserRef::External { external_id } => Target::External(external_id),
+        }),
+        (None, Some(_)) => conversation(place).map(Target::Conversation),
     }
 }
 

@@ -4,13 +4,16 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::typing::Typing;
 use crate::domain::{
-    ClientId, ConversationId, Event, EventBody, Message, MessageId, Rejection, Seq, Timestamp, UserId,
+    ClientId, ConversationId, Event, EventBody, Message, MessageId, Rejection, Seen, Seq, Timestamp, UserId,
 };
 use crate::storage::Receipt;
 
 /// What a frame takes beside content and data, mostly.
 const FIELDS_BYTES: usize = 288;
+/// What a user takes in `presence`.
+const SEEN_BYTES: usize = 96;
 
 /// A stored message, as the sender's devices (`client_id`) and the others see it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -181,6 +184,33 @@ pub fn receipt(receipt: &Receipt) -> Bytes {
         delivered: receipt.delivered,
         read: receipt.read,
     })
+}
+
+/// `typing`, for the other members.
+pub fn typing(typing: &Typing) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        conversation: ConversationId,
+        user: UserId,
+        active: bool,
+    }
+    let Typing { conversation, user, active } = *typing;
+    encode(&Frame { kind: "typing", conversation, user, active })
+}
+
+/// `presence`, for who watches these.
+pub fn presence(users: &[Seen], mark: Option<&str>) -> Bytes {
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        users: &'a [Seen],
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        mark: Option<&'a str>,
+    }
+    encode_in(SEEN_BYTES * (users.len() + 1), &Frame { kind: "presence", users, mark })
 }
 
 /// A frame as JSON text. Frames hold strings, numbers and JSON that was parsed before: nothing in them fails.

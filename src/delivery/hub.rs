@@ -1,7 +1,9 @@
 //! The sockets of this node, and how far it has heard of each partition. The one owner of both.
 
+mod signals; // what is told without a place in the log
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use tokio::time::Instant;
 use super::mailbox::{Eviction, Item, Mailbox};
 use super::pace::Pace;
 use super::track::{Heard, Track};
+use super::typing::Typers;
+use super::watchers::Watchers;
 use super::{Publication, frame};
 use crate::domain::{
     ConversationId, Event, Frontier, LogNumber, Offset, Outcome, Partition, Rejection, UserId,
@@ -55,6 +59,12 @@ pub struct Hub {
     unhurried: Mutex<Vec<Arc<Mailbox>>>,
     waiting: Notify,
     observer: Observer,
+    /// The number of the next place.
+    places: AtomicU64,
+    typers: Typers,
+    watchers: Watchers,
+    /// Who was told to type, and until when.
+    typing: Mutex<signals::Shown>,
 }
 
 struct Device {
@@ -62,11 +72,23 @@ struct Device {
     mailbox: Arc<Mailbox>,
 }
 
+/// Tells the sockets of a node apart; none is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(u64);
+
+impl Place {
+    /// The place of this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A socket's place in the hub, given up when it is dropped.
 pub struct Attachment {
     hub: Arc<Hub>,
     user: UserId,
     mailbox: Arc<Mailbox>,
+    place: Place,
 }
 
 impl Attachment {
@@ -74,12 +96,19 @@ impl Attachment {
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
+
+    /// Which socket it is.
+    pub fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Attachment {
     /// Gives the place up before the socket has ended: nothing more is put in.
     pub fn leave(&self) {
         self.hub.detach(self.user, &self.mailbox);
+        self.hub.typers.left(self.place, self.user);
+        self.hub.watchers.forget(self.place);
     }
 }
 
@@ -107,6 +136,10 @@ impl Hub {
             unhurried: Mutex::default(),
             waiting: Notify::new(),
             observer,
+            places: AtomicU64::new(0),
+            typers: Typers::default(),
+            watchers: Watchers::default(),
+            typing: Mutex::default(),
         })
     }
 
@@ -125,7 +158,8 @@ impl Hub {
         }
         devices.push(Device { name: device, mailbox: Arc::clone(&mailbox) });
         drop(users);
-        Attachment { hub: Arc::clone(self), user, mailbox }
+        let place = Place(self.places.fetch_add(1, Ordering::Relaxed));
+        Attachment { hub: Arc::clone(self), user, mailbox, place }
     }
 
     fn detach(&self, user: UserId, mailbox: &Arc<Mailbox>) {
@@ -264,6 +298,7 @@ impl Hub {
             let mut reached = 0;
             match outcome {
                 Outcome::Stored(event) => {
+                    self.watch_beginning(event);
                     for member in members(event.conversation) {
                         let devices = users.get(&member).map_or(&[][..], Vec::as_slice);
                         let is_own = member == event.from;

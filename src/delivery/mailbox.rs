@@ -32,11 +32,15 @@ pub enum Item {
         /// The frame.
         frame: Bytes,
     },
-    /// Something without a place in the order: a receipt.
+    /// Something without a place in the order: a receipt, typing, presence.
     Signal(Bytes),
 }
 
 impl Item {
+    fn is_signal(&self) -> bool {
+        matches!(self, Self::Signal(_))
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } | Self::Rejected { frame, .. } | Self::Signal(frame) => frame.len(),
@@ -56,8 +60,10 @@ pub enum Eviction {
 pub struct Contents {
     /// In the order of arrival.
     pub items: VecDeque<Item>,
-    /// More came than the mailbox holds: all that waited was dropped and must be read from storage.
+    /// More came than the mailbox holds: the events that waited were dropped and must be read from storage.
     pub overflowed: bool,
+    /// Signals were dropped too: what still holds of them has to be told again.
+    pub lost_signals: bool,
     /// The socket has to go.
     pub evicted: Option<Eviction>,
     /// Nothing is left behind.
@@ -68,6 +74,19 @@ pub struct Contents {
 struct Inner {
     contents: Contents,
     bytes: usize,
+}
+
+impl Inner {
+    /// Drops what storage has too; and signals, which nothing has, where they alone are too much.
+    fn overflow(&mut self, bytes_max: usize) {
+        self.contents.overflowed = true;
+        self.contents.items.retain(Item::is_signal);
+        self.bytes = self.contents.items.iter().map(Item::bytes).sum();
+        if self.bytes > bytes_max {
+            self.contents.lost_signals = true;
+            (self.contents.items, self.bytes) = (VecDeque::new(), 0);
+        }
+    }
 }
 
 /// A bounded queue of items for one socket.
@@ -90,7 +109,8 @@ impl Mailbox {
         }
     }
 
-    /// Puts an item in. When it does not fit, everything that waits is dropped and the session told so.
+    /// Puts an item in. When it does not fit, the events that wait are dropped, if need be all that waits, and the
+    /// session told so.
     pub fn push(&self, item: Item) {
         self.put(item);
         self.wake();
@@ -98,21 +118,13 @@ impl Mailbox {
 
     fn put(&self, item: Item) {
         let mut inner = self.lock();
-        if inner.contents.overflowed {
+        if inner.contents.overflowed && !item.is_signal() {
             return;
         }
         inner.bytes += item.bytes();
+        inner.contents.items.push_back(item);
         if inner.bytes > self.bytes_max {
-            *inner = Inner {
-                contents: Contents {
-                    overflowed: true,
-                    evicted: inner.contents.evicted,
-                    ..Contents::default()
-                },
-                bytes: 0,
-            };
-        } else {
-            inner.contents.items.push_back(item);
+            inner.overflow(self.bytes_max);
         }
     }
 
@@ -140,6 +152,7 @@ impl Mailbox {
         let mut inner = self.lock();
         let mut taken = Contents {
             overflowed: std::mem::take(&mut inner.contents.overflowed),
+            lost_signals: std::mem::take(&mut inner.contents.lost_signals),
             evicted: inner.contents.evicted,
             ..Contents::default()
         };
@@ -162,9 +175,12 @@ impl Mailbox {
     /// Takes out only what has no place in the order, and leaves the events: for a socket that catches up.
     pub fn take_signals(&self) -> Contents {
         let mut inner = self.lock();
-        let mut taken = Contents { evicted: inner.contents.evicted, ..Contents::default() };
-        let (signals, events) =
-            inner.contents.items.drain(..).partition(|item| matches!(item, Item::Signal(_)));
+        let mut taken = Contents {
+            lost_signals: std::mem::take(&mut inner.contents.lost_signals),
+            evicted: inner.contents.evicted,
+            ..Contents::default()
+        };
+        let (signals, events) = inner.contents.items.drain(..).partition(Item::is_signal);
         (taken.items, inner.contents.items) = (signals, events);
         inner.bytes = inner.contents.items.iter().map(Item::bytes).sum();
         taken
@@ -210,9 +226,32 @@ mod tests {
         mailbox.push(Item::Signal(Bytes::from_static(b"x")));
         assert_eq!(mailbox.queued_bytes(), 0);
         let contents = mailbox.take(usize::MAX);
-        assert!(contents.overflowed && contents.items.is_empty());
+        assert!(contents.overflowed && contents.lost_signals && contents.items.is_empty());
         mailbox.push(Item::Signal(half));
-        assert_eq!(mailbox.take(usize::MAX).items.len(), 1);
+        let contents = mailbox.take(usize::MAX);
+        assert_eq!((contents.items.len(), contents.overflowed, contents.lost_signals), (1, false, false));
+    }
+
+    #[test]
+    fn events_make_room_for_what_storage_does_not_have() {
+        let mailbox = Mailbox::new(1_000);
+        let bytes = |count| Bytes::from(vec![b'x'; count]);
+        let user = |id| crate::domain::UserId::new(id).unwrap();
+        let event = || Item::Event {
+            position: Position { log: crate::domain::LogNumber(1), partition: 0, offset: 1 },
+            conversation: ConversationId::dm(user(1), user(2)).unwrap(),
+            seq: Seq(1),
+            frame: bytes(600),
+        };
+        mailbox.push(Item::Signal(bytes(300)));
+        mailbox.push(event());
+        mailbox.push(event());
+        mailbox.push(event());
+        mailbox.push(Item::Signal(bytes(301)));
+        assert_eq!(mailbox.queued_bytes(), 601);
+        let contents = mailbox.take_signals();
+        assert_eq!((contents.items.len(), contents.lost_signals), (2, false));
+        assert!(mailbox.take(usize::MAX).overflowed, "the events are to be read");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fanout, FanoutError, Hub, Link, Publication};
+use super::{Fanout, FanoutError, Hint, Hub, Link, Publication, Typing};
 use crate::storage::Receipt;
 
 /// Publishes to the one hub there is. Never fails, loses nothing.
@@ -31,6 +31,16 @@ impl Fanout for MemoryFanout {
 
     async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError> {
         self.hub.receipts(&receipts);
+        Ok(())
+    }
+
+    async fn typing(&self, typing: Vec<Typing>) -> Result<(), FanoutError> {
+        self.hub.typing(&typing);
+        Ok(())
+    }
+
+    async fn presence(&self, hints: &[Hint]) -> Result<(), FanoutError> {
+        self.hub.watchers().hint(hints.iter().copied());
         Ok(())
     }
 }

@@ -11,6 +11,8 @@ pub mod memory;
 pub mod pace;
 pub mod redis;
 pub mod track;
+pub mod typing;
+pub mod watchers;
 
 use std::sync::Arc;
 
@@ -20,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::{LogNumber, Offset, Outcome, Partition};
 use crate::storage::Receipt;
 
-pub use hub::{Attachment, Hub};
+pub use hub::{Attachment, Hub, Place};
 pub use mailbox::{Item, Mailbox};
+pub use typing::Typing;
+pub use watchers::Hint;
 
 /// What an owner tells the nodes about its partition.
 #[derive(Debug, Clone)]
@@ -55,6 +59,15 @@ pub trait Fanout: Send + Sync {
 
     /// Tells the members of their conversations about moved cursors. Best effort: `resume` tells them again.
     async fn receipts(&self, receipts: Vec<Receipt>) -> Result<(), FanoutError>;
+
+    /// Tells the other members of their conversations that somebody types, or stopped; those on this node first, and
+    /// whatever the answer is. Best effort: what is lost ends by itself (`Hub::typing`).
+    async fn typing(&self, typing: Vec<Typing>) -> Result<(), FanoutError>;
+
+    /// Tells every node, this one first, that something about these users' presence changed, so that it looks at
+    /// those whom its sockets watch. A node that was told of a change can see it. After an error others may not have
+    /// been told: tell them again.
+    async fn presence(&self, hints: &[Hint]) -> Result<(), FanoutError>;
 }
 
 /// This node's end of the fan-out.

@@ -9,7 +9,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToResponse};
 
 use super::error::{FieldProblem, Problem};
-use super::routes::{conversations, health, history, lists, me, messages, metrics, root, tickets, users};
+use super::routes::{
+    conversations, health, history, lists, me, messages, metrics, presence, root, tickets, users,
+};
 use crate::chat::wire::{AcceptedFrame, UserRef};
 use crate::delivery::frame::{DeletedFrame, EditedFrame, MessageFrame};
 
@@ -32,6 +34,7 @@ const ALIASES: [(&str, &str); 3] = [("/livez", "/health"), ("/healthz", "/health
         metrics::metrics,
         history::messages,
         me::me,
+        presence::presence,
         me::change,
         users::named,
         users::user,

@@ -1,5 +1,7 @@
-//! Presence through Redis: who is in the set of users of any node that holds a lease.
+//! Presence through Redis: who is in the set of users of any node that holds a lease, or held one until a moment ago
+//! (`RedisSettings::linger`).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,11 +24,11 @@ impl RedisPresence {
     async fn ask(&self, users: &[UserId]) -> Result<Vec<bool>, RedisError> {
         let connection = self.redis.connection()?;
         let (routes, node) = (self.redis.routes(), self.redis.node());
-        let peers = routes.live(&connection, node).await?;
+        let peers = routes.known(&connection, node).await?;
         let mut answer = self.found(&connection, &peers, users).await?;
         if !answer.is_whole {
             // A node that registered again since the list was read.
-            let peers = routes.live_now(&connection, node).await?;
+            let peers = routes.known_now(&connection, node).await?;
             answer = self.found(&connection, &peers, users).await?;
         }
         let unsure = !answer.is_whole || self.redis.is_unsettled();
@@ -43,9 +45,11 @@ impl RedisPresence {
         users: &[UserId],
     ) -> Result<Found, RedisError> {
         let mut found = Found { online: vec![false; users.len()], is_whole: true };
-        for there in self.redis.routes().lookup(connection, peers, users).await? {
+        let answers = self.redis.routes().lookup(connection, peers, users).await?;
+        for (peer, there) in peers.iter().zip(answers) {
             let Some(there) = there else {
-                found.is_whole = false;
+                // Of one that has ended nobody will say more.
+                found.is_whole &= !peer.is_live;
                 continue;
             };
             found.online.iter_mut().zip(there).for_each(|(online, there)| *online |= there);
@@ -72,6 +76,27 @@ impl Presence for RedisPresence {
     }
 
     async fn online(&self, users: &[UserId]) -> Result<Vec<bool>, PresenceError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
         self.ask(users).await.map_err(|error| PresenceError(error.to_string()))
+    }
+
+    async fn changed(&self) -> Vec<UserId> {
+        self.redis.node().changed().await
+    }
+
+    async fn outlook(&self) -> Result<u64, PresenceError> {
+        let nodes = async {
+            let connection = self.redis.connection()?;
+            self.redis.routes().known(&connection, self.redis.node()).await
+        };
+        let nodes = nodes.await.map_err(|error: RedisError| PresenceError(error.to_string()))?;
+        let mut registrations: Vec<_> =
+            nodes.iter().map(|peer| (peer.node.as_str(), peer.generation)).collect();
+        registrations.sort_unstable();
+        let mut hasher = DefaultHasher::new();
+        registrations.hash(&mut hasher);
+        Ok(hasher.finish())
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `nodes` | set of the names of nodes that hold a lease, or held one lately |
 //! | `lease:<node>` | the node's generation; lives for three heartbeats and a second |
+//! | `linger:<node>` | the same, for `presence.offline_after` longer: so long who was there counts as there |
 //! | `users:<node>:<generation>` | set of the users with a socket there, and the mark `0` |
 //! | `ticket:<hash>` | see `auth::redis` |
 //! | channel `node:<node>` | what the node is told |
@@ -70,6 +71,8 @@ pub struct RedisSettings {
     pub node: String,
     /// The time between two renewals of the lease.
     pub heartbeat: Duration,
+    /// So long the users of a node that has ended count as there.
+    pub linger: Duration,
 }
 
 impl RedisSettings {
@@ -121,7 +124,7 @@ impl Redis {
         let current = reconnect::keep_connected(config, &keys, &unsettled, ends.clone());
         Ok(Arc::new(Self {
             current,
-            node: Node::new(Arc::clone(&keys), settings.heartbeat, Arc::clone(&unsettled)),
+            node: Node::new(Arc::clone(&keys), &settings, Arc::clone(&unsettled)),
             routes: Routes::new(Arc::clone(&keys)),
             keys,
             unsettled,

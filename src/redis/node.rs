@@ -1,5 +1,6 @@
 //! This node's registration: its users in Redis, its lease, and the generation that both belong to.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use super::connection::Connection;
 use super::keys::{Keys, REGISTER, RENEW, UNREGISTER};
 use super::roster::{Batch, Generation, Joined, Roster};
-use super::{RedisError, Unsettled};
+use super::{RedisError, RedisSettings, Unsettled};
 use crate::domain::UserId;
 
 /// Users of one command at most.
@@ -25,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Node {
     keys: Arc<Keys>,
     heartbeat: Duration,
+    linger: Duration,
     unsettled: Arc<Unsettled>,
     roster: Mutex<Roster>,
     /// The generation that is sound; changed under the roster's lock.
@@ -33,18 +35,24 @@ pub struct Node {
     work: Notify,
     /// The generation whose set may still be in Redis.
     last: AtomicU64,
+    /// Who came and went in a sound generation, as Redis has it; and the word that there are some.
+    changed: Mutex<HashSet<UserId>>,
+    changes: Notify,
 }
 
 impl Node {
-    pub(super) fn new(keys: Arc<Keys>, heartbeat: Duration, unsettled: Arc<Unsettled>) -> Self {
+    pub(super) fn new(keys: Arc<Keys>, settings: &RedisSettings, unsettled: Arc<Unsettled>) -> Self {
         Self {
             keys,
-            heartbeat,
+            heartbeat: settings.heartbeat,
+            linger: settings.linger,
             unsettled,
             roster: Mutex::new(Roster::new()),
             sound: watch::Sender::default(),
             work: Notify::new(),
             last: AtomicU64::new(0),
+            changed: Mutex::default(),
+            changes: Notify::new(),
         }
     }
 
@@ -68,6 +76,18 @@ impl Node {
     pub fn left(&self, user: UserId) {
         self.lock().leave(user);
         self.work.notify_one();
+    }
+
+    /// Waits until users have come or gone, and Redis has it; each since the last call. Those with whom a generation
+    /// begins are not among them. One waiter.
+    pub async fn changed(&self) -> Vec<UserId> {
+        loop {
+            let changed = std::mem::take(&mut *lock(&self.changed));
+            if !changed.is_empty() {
+                return changed.into_iter().collect();
+            }
+            self.changes.notified().await;
+        }
     }
 
     /// The generation whose publications this node takes; none while it may miss some.
@@ -173,6 +193,10 @@ impl Node {
             let key = self.keys.own_users(*generation);
             connection.change_set(key, values(enter), values(leave), self.set_life()).await?;
             self.lock().answered(&batch);
+            if self.is_sound(*generation) {
+                lock(&self.changed).extend(enter.iter().chain(leave));
+                self.changes.notify_one();
+            }
         }
     }
 
@@ -183,43 +207,58 @@ impl Node {
         script: &'static str,
     ) -> Result<bool, RedisError> {
         let inside = i64::try_from(self.lock().inside()).unwrap_or(i64::MAX);
-        let milliseconds = |life: Duration| i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
         let arguments = vec![
             generation.to_string().into(),
             self.keys.node().into(),
             inside.into(),
             milliseconds(self.lease_life()).into(),
             milliseconds(self.set_life()).into(),
+            milliseconds(self.linger_life()).into(),
         ];
         let done: i64 = connection.eval(script, self.key_names(generation), arguments).await?;
         Ok(done == 1)
     }
 
-    /// Gives the lease up, so that nobody tells this node any more, and its users show as gone.
+    /// Gives the lease up, so that nobody tells this node any more; who was there still counts as there while the set
+    /// lingers.
     ///
     /// # Errors
     /// Redis does not answer; the lease ends by itself.
     pub async fn unregister(&self, connection: &Connection) -> Result<(), RedisError> {
         self.away();
         let Some(last) = Generation::new(self.last.swap(0, Ordering::AcqRel)) else { return Ok(()) };
-        let arguments = vec![last.to_string().into(), self.keys.node().into()];
+        let arguments =
+            vec![last.to_string().into(), self.keys.node().into(), milliseconds(self.linger).into()];
         connection.eval::<i64>(UNREGISTER, self.key_names(last), arguments).await.map(drop)
     }
 
     fn key_names(&self, generation: Generation) -> Vec<String> {
-        vec![self.keys.own_users(generation), self.keys.nodes(), self.keys.lease()]
+        vec![self.keys.own_users(generation), self.keys.nodes(), self.keys.lease(), self.keys.linger()]
     }
 
     fn lease_life(&self) -> Duration {
         self.heartbeat * 3 + Duration::from_secs(1)
     }
 
-    /// Longer than the lease: while the lease stands, nothing but loss makes an end of the set.
+    /// After the lease; zero where nothing lingers.
+    fn linger_life(&self) -> Duration {
+        if self.linger.is_zero() { Duration::ZERO } else { self.lease_life() + self.linger }
+    }
+
+    /// Longer than the lease and what lingers: while one stands, nothing but loss makes an end of the set.
     fn set_life(&self) -> Duration {
-        self.lease_life() * 3
+        self.lease_life() * 3 + self.linger
     }
 
     fn lock(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.roster)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn milliseconds(life: Duration) -> i64 {
+    i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
 }

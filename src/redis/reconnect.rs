@@ -68,11 +68,17 @@ async fn run(
 ) {
     let mut pause = PAUSE_MIN;
     let mut told: Option<String> = None;
+    // It was away, as far as this process knows.
+    let mut is_back = false;
     loop {
         match open(&config, &channel).await {
             Ok((connection, driver)) => {
                 let since = Instant::now();
                 tracing::info!("connected to Redis");
+                if std::mem::replace(&mut is_back, true) {
+                    // Others may be about to come back too: until then their users are not found.
+                    unsettled.lost();
+                }
                 told = None;
                 current.send_replace(Some(connection.clone()));
                 let why = until_lost(&connection, driver).await;
@@ -85,6 +91,7 @@ async fn run(
                 }
             }
             Err(error) => {
+                is_back = true;
                 // Said once for each reason, not with every try.
                 if told.as_ref() != Some(&error.0) {
                     tracing::warn!(%error, "Redis cannot be reached: trying again and again");

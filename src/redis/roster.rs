@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::domain::UserId;
 
 /// One registration of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(NonZeroU64);
 
 impl Generation {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::RedisError;
 use super::connection::Connection;
-use super::keys::{Keys, LIVE, MARK};
+use super::keys::{KNOWN, Keys, MARK};
 use super::node::Node;
 use super::roster::Generation;
 use crate::domain::UserId;
@@ -17,7 +17,7 @@ use crate::domain::UserId;
 /// nothing.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 
-/// A node that holds a lease.
+/// A node that holds a lease, or did until a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its name.
@@ -26,10 +26,18 @@ pub struct Peer {
     pub generation: Generation,
     /// Where it listens.
     pub channel: String,
+    /// It holds a lease.
+    pub is_live: bool,
 }
 
 /// A list of nodes, and when it was read.
-type Listed = (Instant, Arc<[Peer]>);
+#[derive(Clone)]
+struct Listed {
+    at: Instant,
+    known: Arc<[Peer]>,
+    /// Those of them that hold a lease.
+    live: Arc<[Peer]>,
+}
 
 /// Finds nodes. Keeps the list of them for a second.
 pub struct Routes {
@@ -48,13 +56,26 @@ impl Routes {
     /// # Errors
     /// Redis does not answer.
     pub async fn live(&self, connection: &Connection, own: &Node) -> Result<Arc<[Peer]>, RedisError> {
+        Ok(self.listed(connection, own).await?.live)
+    }
+
+    /// The nodes whose users count as there, as of a second ago at most: also those that held a lease until a moment
+    /// ago.
+    ///
+    /// # Errors
+    /// As `live`.
+    pub async fn known(&self, connection: &Connection, own: &Node) -> Result<Arc<[Peer]>, RedisError> {
+        Ok(self.listed(connection, own).await?.known)
+    }
+
+    async fn listed(&self, connection: &Connection, own: &Node) -> Result<Listed, RedisError> {
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sound = own.sound_now();
         let has_own =
             |peers: &[Peer]| sound.is_none_or(|own| peers.iter().any(|peer| peer.generation == own));
         match listed {
-            Some((at, peers)) if at.elapsed() < FRESH && has_own(&peers) => Ok(peers),
-            _ => self.live_now(connection, own).await,
+            Some(listed) if listed.at.elapsed() < FRESH && has_own(&listed.live) => Ok(listed),
+            _ => self.list(connection, own).await,
         }
     }
 
@@ -63,24 +84,39 @@ impl Routes {
     /// # Errors
     /// As `live`.
     pub async fn live_now(&self, connection: &Connection, own: &Node) -> Result<Arc<[Peer]>, RedisError> {
+        Ok(self.list(connection, own).await?.live)
+    }
+
+    /// The nodes whose users count as there now.
+    ///
+    /// # Errors
+    /// As `live`.
+    pub async fn known_now(&self, connection: &Connection, own: &Node) -> Result<Arc<[Peer]>, RedisError> {
+        Ok(self.list(connection, own).await?.known)
+    }
+
+    async fn list(&self, connection: &Connection, own: &Node) -> Result<Listed, RedisError> {
         let at = Instant::now();
         let sound = own.sound_now();
-        let arguments = vec![self.keys.leases().into()];
-        let names: Vec<String> = connection.eval(LIVE, vec![self.keys.nodes()], arguments).await?;
-        let peers: Arc<[Peer]> = names.chunks_exact(2).filter_map(|pair| self.peer(pair)).collect();
+        let arguments = vec![self.keys.leases().into(), self.keys.lingering().into()];
+        let names: Vec<String> = connection.eval(KNOWN, vec![self.keys.nodes()], arguments).await?;
+        let known: Arc<[Peer]> = names.chunks_exact(3).filter_map(|node| self.peer(node)).collect();
+        let live: Arc<[Peer]> = known.iter().filter(|peer| peer.is_live).cloned().collect();
         if let Some(generation) = sound
-            && !peers.iter().any(|peer| peer.generation == generation)
+            && !live.iter().any(|peer| peer.generation == generation)
         {
             own.lost(generation);
         }
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, Arc::clone(&peers)));
-        Ok(peers)
+        let listed = Listed { at, known, live };
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed.clone());
+        Ok(listed)
     }
 
-    fn peer(&self, pair: &[String]) -> Option<Peer> {
-        let [node, generation] = pair else { return None };
+    fn peer(&self, named: &[String]) -> Option<Peer> {
+        let [node, generation, lease] = named else { return None };
         let generation = Generation::parse(generation)?;
-        Some(Peer { node: node.clone(), generation, channel: self.keys.channel(node) })
+        let channel = self.keys.channel(node);
+        Some(Peer { node: node.clone(), generation, channel, is_live: lease == "1" })
     }
 
     /// For each node in turn whether each user is there; none where the node's set is not whole. What was stored

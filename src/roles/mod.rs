@@ -2,8 +2,10 @@
 
 pub mod consume;
 pub mod listen;
+mod presence;
 pub mod run;
 pub mod serve;
 mod story;
 pub mod supervisor;
+mod typing;
 mod watch;

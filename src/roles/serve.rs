@@ -11,7 +11,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::presence;
 use super::supervisor::Supervisor;
+use super::typing;
 use crate::app::App;
 use crate::app::health::{HEARING, RECEIPTS, REPAIR};
 use crate::chat::{deliver, receipts};
@@ -74,6 +76,10 @@ pub fn start(
         supervisor.start("link", async move { node.link.run(until).await });
         supervisor.start("receipts", flush(Arc::clone(app), stop.clone()));
         supervisor.start("hurry", hurry(Arc::clone(app), stop.clone()));
+        supervisor.start("typing", typing::tell(Arc::clone(app), stop.clone()));
+        supervisor.start("comings", presence::tell(Arc::clone(app), stop.clone()));
+        supervisor.start("attendance", presence::attend(Arc::clone(app), stop.clone()));
+        supervisor.start("watchers", presence::look(Arc::clone(app), stop.clone()));
         supervisor.start("repair", repair(Arc::clone(app), stop.clone()));
     }
     supervisor.start("upkeep", upkeep(stop));

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod notifications;
 pub mod postgres;
 pub mod receipts;
+pub mod sightings;
 pub mod sqlite;
 pub mod transfer;
 pub mod users;
@@ -24,6 +25,7 @@ pub use events::{Events, Page, PageOf, Scanned};
 pub use ledger::{Applied, Batch, Claim, DeadLetter, Ledger, Mark, PartitionBatch, Standstill};
 pub use notifications::{DuePolicy, LeasedMail, Letter, Notifications, Raised, Settlement};
 pub use receipts::{Move, Receipt, Receipts};
+pub use sightings::{Sighting, Sightings};
 pub use users::{NewUser, Saved, Users};
 
 /// Why storage did not do what was asked.
@@ -51,9 +53,15 @@ pub enum StorageError {
 }
 
 /// Every port over one database.
-pub trait Storage: Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications {}
+pub trait Storage:
+    Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications + Sightings
+{
+}
 
-impl<T: Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications> Storage for T {}
+impl<T: Users + Conversations + Ledger + Events + Catchup + Receipts + Notifications + Sightings> Storage
+    for T
+{
+}
 
 /// What an audit of the books needs.
 pub trait Audited: Ledger + Audit {}

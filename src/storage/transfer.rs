@@ -150,6 +150,12 @@ tables! {
         time_zone: Option<String>,
         language: Option<String>,
     }
+    /// When users were there last, and who may see it.
+    Presence, PresenceRow: "presence" by (user_id) {
+        user_id: i64,
+        last_seen: Option<i64>,
+        audience: Option<String>,
+    }
     /// Conversations and their heads.
     Conversations, ConversationRow: "conversations" by (conversation_key) {
         conversation_key: i64,

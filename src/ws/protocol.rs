@@ -6,9 +6,10 @@ use serde_json::value::RawValue;
 
 use super::close::Close;
 use crate::chat::resume::Changed;
-use crate::chat::send::{Accepted, Command};
-use crate::chat::wire::{self, ChangeBody, SendBody};
+use crate::chat::send::{Accepted, Command, Target};
+use crate::chat::wire::{self, ChangeBody, SendBody, UserRef};
 use crate::delivery::frame::encode;
+use crate::delivery::watchers::WATCHED_MAX;
 use crate::domain::{ClientId, ConversationId, Error, ErrorCode, Secret, Seq, Timestamp, User, UserId};
 
 /// A client's own mark of a frame, repeated in its answer: at most 64 characters.
@@ -23,6 +24,10 @@ pub enum Said {
     Received(ConversationId, Seq),
     /// `read`.
     Read(ConversationId, Seq),
+    /// `typing`, and whether they do.
+    Typing(Target, bool),
+    /// `watch`.
+    Watch(Vec<UserRef>),
     /// `resume`, with the cursor where there is one.
     Resume(Option<String>),
     /// `auth`.
@@ -54,6 +59,12 @@ struct Fields<'a> {
     #[serde(borrow)]
     seq: Option<&'a RawValue>,
     #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    active: Option<&'a RawValue>,
+    #[serde(borrow)]
+    users: Option<&'a RawValue>,
+    #[serde(borrow)]
     cursor: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
@@ -75,6 +86,8 @@ pub fn parse(text: &str) -> Result<(Ref, Said), Box<Refusal>> {
         },
         "received" => place(&fields).map(|(conversation, seq)| Said::Received(conversation, seq)),
         "read" => place(&fields).map(|(conversation, seq)| Said::Read(conversation, seq)),
+        "typing" => typing(&fields),
+        "watch" => watch(fields.users).map(Said::Watch),
         "resume" => wire::optional(fields.cursor, "cursor", "a cursor is a text").map(Said::Resume),
         "auth" => wire::required(fields.token, "token", "a token is a text").map(Said::Auth),
         "ping" => Ok(Said::Ping),
@@ -112,6 +125,22 @@ fn command(kind: &str, text: &str) -> Result<Command, (Option<ClientId>, Error)>
 fn place(fields: &Fields<'_>) -> Result<(ConversationId, Seq), Error> {
     let conversation = wire::conversation(fields.conversation)?;
     Ok((conversation, wire::required(fields.seq, "seq", "a seq is an integer")?))
+}
+
+fn typing(fields: &Fields<'_>) -> Result<Said, Error> {
+    let target = wire::target(fields.to, fields.conversation)?;
+    Ok(Said::Typing(target, wire::required(fields.active, "active", "active is true or false")?))
+}
+
+fn watch(users: Option<&RawValue>) -> Result<Vec<UserRef>, Error> {
+    const EXPECTED: &str = "users is an array of at most 500 users";
+    let users = users.ok_or_else(|| Error::invalid("users", EXPECTED))?;
+    let users: Vec<&RawValue> =
+        serde_json::from_str(users.get()).map_err(|_| Error::invalid("users", EXPECTED))?;
+    if users.len() > WATCHED_MAX {
+        return Err(Error::invalid("users", EXPECTED));
+    }
+    users.into_iter().map(|user| UserRef::parse(user.get(), "users")).collect()
 }
 
 /// The limits that `hello` names, in bytes.

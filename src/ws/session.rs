@@ -2,6 +2,7 @@
 
 mod handle; // what happened, put before the state
 mod perform; // what the state says, done; the end
+mod signals; // frames that the log knows nothing of
 mod turn; // what is looked at, in which order, and what is waited for
 mod work; // what is waited for besides the socket
 

@@ -16,7 +16,8 @@ use super::close::Close;
 use super::protocol::{self, Ref, Said};
 use crate::auth::LEEWAY;
 use crate::chat::resume::{From, Part};
-use crate::chat::send::Command;
+use crate::chat::send::{Command, Target};
+use crate::chat::wire::UserRef;
 use crate::delivery::frame;
 use crate::delivery::mailbox::{Contents, Item};
 use crate::domain::{
@@ -91,6 +92,10 @@ pub enum Action {
     Received(Ref, ConversationId, Seq, Seq),
     /// `read`, likewise.
     Read(Ref, ConversationId, Seq, Seq),
+    /// Tell the other members that this user types there, or no more.
+    Typing(Ref, Target, bool),
+    /// Tell who of these is there, now and when it changes, in place of whom was told of before.
+    Watch(Ref, Vec<UserRef>),
     /// This device has these events.
     Delivered(ConversationId, Seq, Seq),
     /// Begin a resume.
@@ -239,6 +244,8 @@ impl State {
             Said::Read(conversation, seq) => {
                 actions.push(Action::Read(mark, conversation, seq, self.confirm.highest(conversation)));
             }
+            Said::Typing(target, is_active) => actions.push(Action::Typing(mark, target, is_active)),
+            Said::Watch(users) => actions.push(Action::Watch(mark, users)),
             Said::Resume(cursor) => self.resume(mark, cursor.map_or(From::Confirmed, From::Cursor), actions),
             Said::Auth(token) => actions.push(Action::Renew(mark, token)),
             Said::Ping => {

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::app::health::Readiness;
 use crate::auth::AuthError;
 use crate::auth::credential::{self, Credential, Offered};
-use crate::chat::{Caller, caller};
+use crate::chat::{Caller, caller, presence};
 use crate::domain::{Error, ErrorCode};
 
 /// The longest device name, in characters (protocol.md section 3).
@@ -76,13 +76,9 @@ async fn run(
     let user = visitor.caller.id();
     // What happens once is boxed: for the rest of its life a socket has no use for its room.
     let session = Box::pin(Session::open(Arc::clone(&app), visitor, upgraded, guard, drain)).await;
-    if let Err(error) = app.presence.joined(user).await {
-        tracing::warn!(%error, "a socket could not be announced");
-    }
+    presence::came(&app, user).await;
     let rest = session.run().await;
-    if let Err(error) = app.presence.left(user).await {
-        tracing::warn!(%error, "the end of a socket could not be announced");
-    }
+    presence::went(&app, user).await;
     metrics::gauge!("chatd_sockets").decrement(1.0);
     if let Some(wire) = rest {
         Box::pin(wire.linger()).await;

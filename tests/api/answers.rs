@@ -7,12 +7,13 @@ use crate::client::{Answer, Api};
 use crate::server::{now, sign, token};
 
 /// Method, path and body of every request that needs a token.
-const PROTECTED: [(&str, &str, &str); 15] = [
+const PROTECTED: [(&str, &str, &str); 16] = [
     ("GET", "/messages?user1=1&user2=2", ""),
     ("GET", "/v1/me", ""),
     ("PATCH", "/v1/me", r#"{"name":"Ana"}"#),
     ("GET", "/v1/users?query=ana", ""),
     ("GET", "/v1/users/2", ""),
+    ("GET", "/v1/users/2/presence", ""),
     ("GET", "/v1/conversations", ""),
     ("GET", "/v1/conversations/dm-1-2", ""),
     ("GET", "/v1/conversations/dm-1-2/messages", ""),

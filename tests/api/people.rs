@@ -58,22 +58,29 @@ async fn people_are_found_by_name_and_never_by_address() {
 async fn a_changed_profile_is_seen_at_once() {
     let api = Api::start().await;
     let me = api.get(1, "/v1/me").await.json();
-    let mut expected =
-        json!({"id": 1, "name": "ana", "email": "ana@example.test", "time_zone": null, "language": null});
+    let mut expected = json!({"id": 1, "name": "ana", "email": "ana@example.test", "time_zone": null, "language": null, "presence": "everyone"});
     assert_eq!(me, expected);
     api.get(2, "/v1/users/1").await;
     let changed = api
-        .say(1, "PATCH", "/v1/me", r#"{"name":" Anna-Ｌ ","time_zone":"Europe/Berlin","language":"de"}"#)
+        .say(
+            1,
+            "PATCH",
+            "/v1/me",
+            r#"{"name":" Anna-Ｌ ","time_zone":"Europe/Berlin","language":"de","presence":"shared"}"#,
+        )
         .await;
     expected["name"] = json!("Anna-Ｌ");
     expected["time_zone"] = json!("Europe/Berlin");
     expected["language"] = json!("de");
+    expected["presence"] = json!("shared");
     assert_eq!((changed.status, changed.json()), (200, expected.clone()));
     assert_eq!(api.get(1, "/v1/me").await.json(), expected);
     assert_eq!(api.get(2, "/v1/users/1").await.json()["name"], "Anna-Ｌ");
     assert_eq!(api.get(2, "/v1/users?query=anna-l").await.json()["users"][0]["id"], 1);
     assert_eq!(api.get(2, "/v1/users?query=ana").await.json(), json!({"users": []}));
-    for same in ["{}", r#"{"name":null,"time_zone":null,"language":null,"email":null,"unknown":[1]}"#] {
+    for same in
+        ["{}", r#"{"name":null,"time_zone":null,"language":null,"presence":null,"email":null,"unknown":[1]}"#]
+    {
         assert_eq!(api.say(1, "PATCH", "/v1/me", same).await.json(), expected, "{same}");
     }
     api.sent(1, 2, 1).await;
@@ -108,7 +115,7 @@ async fn a_profile_field_at_fault_is_pointed_to_and_nothing_changes() {
         (r#"{"name":"X","language":"german!"}"#, "/language"),
         (r#"{"name":"X","language":["de"]}"#, "/language"),
         (r#"{"name":"X","email":"x@example.test"}"#, "/email"),
-        (r#"{"name":"X","presence":"nobody"}"#, "/presence"),
+        (r#"{"name":"X","presence":"friends"}"#, "/presence"),
         (r#"{"name":"X","notify":{"email":"off"}}"#, "/notify"),
     ];
     for (body, pointer) in cases {

@@ -65,7 +65,7 @@ async fn nobody_writes_to_nobody_or_into_a_foreign_conversation() {
 async fn a_caller_learns_who_they_are() {
     let api = Api::start().await;
     let me = api.get(1, "/v1/me").await.json();
-    let expected = |id: i64, name: &str, email: Option<&str>| json!({"id": id, "name": name, "email": email, "time_zone": null, "language": null});
+    let expected = |id: i64, name: &str, email: Option<&str>| json!({"id": id, "name": name, "email": email, "time_zone": null, "language": null, "presence": "everyone"});
     assert_eq!(me, expected(1, "ana", Some("ana@example.test")));
     let new = sign(&json!({"userId": 77, "name": "gargi"}));
     let new = Answer::of(api.bare("GET", "/v1/me").bearer_auth(new)).await.json();

@@ -21,6 +21,9 @@ pub const GRACE: Duration = Duration::from_secs(7);
 /// Everybody who takes part, with or without a device: each has an address.
 const PEOPLE: [std::ops::RangeInclusive<i64>; 3] = [1..=40, 800..=801, 900..=919];
 
+/// Who left is shown as away after this: short, so that a test need not wait long.
+pub const OFFLINE_AFTER: Duration = Duration::from_secs(3);
+
 /// 20 people with 30 devices on both nodes, some 300 messages a second.
 pub const BUSY: Pace = Pace { period: Duration::from_millis(100), second_devices: true, ..Pace::BUSY };
 
@@ -112,7 +115,7 @@ impl Cluster {
         let shared = [
             ("DATABASE_URL", database.as_str()),
             ("REDIS_URL", &redis_url),
-            ("CHATD_REDIS__PREFIX", &format!("{}:", self.group)),
+            ("CHATD_REDIS__PREFIX", &self.redis_prefix()),
         ];
         let mut env = self.settings();
         env.extend(self.log_settings());
@@ -123,9 +126,11 @@ impl Cluster {
 
     /// What is set on every process, wherever it keeps what it knows.
     pub fn settings(&self) -> Vec<(String, String)> {
+        let offline_after = format!("{}s", OFFLINE_AFTER.as_secs());
         let grace = format!("{}ms", GRACE.as_millis());
         let env = [
             ("SMTP_URL", self.smtp_url.as_str()),
+            ("CHATD_PRESENCE__OFFLINE_AFTER", &offline_after),
             ("CHATD_NOTIFY__GRACE", &grace),
             ("CHATD_NOTIFY__EMAIL__FROM", "chat@example.test"),
             ("CHATD_LIMITS__ENABLED", "false"),
@@ -171,6 +176,11 @@ impl Cluster {
     /// The topic that is the log.
     pub fn topic(&self) -> String {
         format!("{}.chat.messages", self.group)
+    }
+
+    /// What all that is in Redis begins with.
+    pub fn redis_prefix(&self) -> String {
+        format!("{}:", self.group)
     }
 
     /// Somebody's address.

@@ -41,6 +41,7 @@ mod log;
 mod moving;
 mod node;
 mod postgres;
+mod presence;
 mod proxy;
 mod proxy_tests;
 mod recovery;

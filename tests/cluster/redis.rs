@@ -27,6 +27,13 @@ async fn command(cluster: &Cluster, command: &str) {
     assert_eq!(&answer[..count], b"+OK\r\n");
 }
 
+/// Redis forgets all that is this cluster's.
+pub async fn forget(cluster: &Cluster) {
+    const SCRIPT: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end \
+                          return redis.status_reply('OK')";
+    command(cluster, &format!("EVAL \"{SCRIPT}\" 0 {}*", cluster.redis_prefix())).await;
+}
+
 /// Redis is away now: for as long as an outage lasts, everybody hears from everybody.
 async fn assert_through_storage(scene: &Scene, what: &str) {
     let fault = scene.fault();

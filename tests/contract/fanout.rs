@@ -1,14 +1,17 @@
 //! What fan-out promises, in memory and through Redis: who is told what, and that what is lost leaves a hole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chatd::delivery::Item;
-use chatd::domain::{ConversationId, Offset, Seq};
+use chatd::delivery::watchers::{COLLECT, Found, Request};
+use chatd::delivery::{Attachment, Hint, Item, Typing};
+use chatd::domain::{ConversationId, Offset, Secret, Seq, Timestamp, UserId};
 use chatd::redis::RedisSettings;
 use chatd::storage::Receipt;
 
 use crate::nodes_support::{
-    HEARTBEAT, Node, Raw, eventually, frames, message, prefix, publication, rejection, settings, text, user,
+    HEARTBEAT, LONG, Node, Raw, eventually, frames, message, prefix, publication, rejection, settings, text,
+    user,
 };
 use crate::stack::stack;
 
@@ -39,6 +42,8 @@ contract!(
     nothing_to_tell_finds_out_whether_nodes_can_be_reached,
     large_batches_arrive_whole,
     what_was_lost_leaves_a_hole,
+    typing_reaches_the_others_until_it_ends_or_is_forgotten,
+    hints_reach_who_watches,
 );
 
 async fn a_socket_gets_what_concerns_its_user_in_order(node: Node) {
@@ -63,6 +68,56 @@ async fn receipts_reach_both_members(node: Node) {
     node.fanout.publish(vec![publication(-1, 0, vec![])]).await.unwrap();
     node.hears(0).await;
     assert_eq!((frames(&a), frames(&b), frames(&other)), (2, 2, 0));
+}
+
+async fn typing_reaches_the_others_until_it_ends_or_is_forgotten(node: Node) {
+    let (a, b, other) = (node.socket(1).await, node.socket(2).await, node.socket(3).await);
+    node.fanout.typing(Vec::new()).await.unwrap();
+    for (active, told) in [(false, 0), (true, 1), (true, 1), (false, 1), (false, 0)] {
+        node.fanout.typing(vec![typing(1, 2, active)]).await.unwrap();
+        assert_eq!((frames(&a), frames(&b), frames(&other)), (0, told, 0), "{active}");
+    }
+}
+
+async fn hints_reach_who_watches(node: Node) {
+    let socket = node.socket(1).await;
+    watches(&node, &socket, 2);
+    node.fanout.presence(&[]).await.unwrap();
+    node.fanout.presence(&[hint(3)]).await.unwrap();
+    assert!(tokio::time::timeout(COLLECT * 2, node.hub.watchers().due()).await.is_err());
+    node.fanout.presence(&[hint(3), hint(2)]).await.unwrap();
+    assert_eq!(looked_at(&node).await, [user(2)]);
+}
+
+fn hint(id: i64) -> Hint {
+    Hint { user: user(id), is_about_views: false }
+}
+
+/// Somebody watches a user, and was answered.
+fn watches(node: &Node, socket: &Attachment, id: i64) {
+    let (place, watchers) = (socket.place(), node.hub.watchers());
+    let request = Request {
+        place,
+        mailbox: Arc::clone(socket.mailbox()),
+        viewer: user(1),
+        turn: watchers.turn(place),
+        users: vec![user(id)],
+        mark: None,
+        unavailable: None,
+    };
+    watchers.watch(request).unwrap();
+    let look = watchers.next().unwrap();
+    watchers.learned(&look, &Found::default(), &[], Timestamp::now());
+}
+
+/// Who is to be looked at, once somebody is.
+async fn looked_at(node: &Node) -> Vec<UserId> {
+    tokio::time::timeout(LONG, node.hub.watchers().due()).await.unwrap();
+    node.hub.watchers().next().unwrap().users
+}
+
+fn typing(from: i64, to: i64, active: bool) -> Typing {
+    Typing { conversation: ConversationId::dm(user(from), user(to)).unwrap(), user: user(from), active }
 }
 
 async fn nothing_to_tell_finds_out_whether_nodes_can_be_reached(node: Node) {
@@ -203,4 +258,39 @@ async fn registrations_leave_nothing_behind_and_users_who_left_neither() {
         assert!(raw.ask(&["PTTL", key])[0].parse::<i64>().unwrap() > 0, "it ends by itself");
     }
     drop(a);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typing_reaches_who_is_on_another_node_and_this_one_without_redis() {
+    let (a, b, settings) = pair().await;
+    let (one, here, there) = (a.socket(1).await, a.socket(2).await, b.socket(2).await);
+    for active in [true, false] {
+        a.fanout.typing(vec![typing(1, 2, active)]).await.unwrap();
+        assert_eq!((frames(&one), frames(&here)), (0, 1));
+        eventually("the other node tells it", || there.mailbox().queued_bytes() > 0).await;
+        assert_eq!(frames(&there), 1);
+    }
+    let nowhere = Node::unregistered(RedisSettings {
+        url: Secret::new("redis://127.0.0.1:1".into()),
+        node: "n-c".into(),
+        ..settings
+    });
+    let socket = nowhere.hub.attach(user(2), None);
+    assert!(nowhere.fanout.typing(vec![typing(1, 2, true)]).await.is_err(), "nobody else was told");
+    assert_eq!(frames(&socket), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hints_reach_who_watches_on_any_node_and_are_told_again_after_an_error() {
+    let (a, b, settings) = pair().await;
+    let (here, there) = (a.socket(1).await, b.socket(1).await);
+    watches(&a, &here, 2);
+    watches(&b, &there, 2);
+    a.fanout.presence(&[hint(2)]).await.unwrap();
+    assert_eq!((looked_at(&a).await, looked_at(&b).await), (vec![user(2)], vec![user(2)]));
+    let late = Node::redis(RedisSettings { node: "n-c".into(), ..settings }).await;
+    let socket = late.socket(1).await;
+    watches(&late, &socket, 2);
+    a.fanout.presence(&[hint(2)]).await.unwrap();
+    assert_eq!(looked_at(&late).await, [user(2)], "also one that has just begun");
 }

@@ -25,6 +25,7 @@ mod storage_mails;
 mod storage_notifications;
 mod storage_postgres;
 mod storage_receipts;
+mod storage_sightings;
 mod storage_support;
 mod storage_together;
 mod storage_transfer;

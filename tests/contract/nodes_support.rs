@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const LOG: LogNumber = LogNumber(1);
 /// Long enough for any machine; only a failing test waits so long.
-const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(30);
 /// Short, so that what comes back with a heartbeat is soon back.
 pub const HEARTBEAT: Duration = Duration::from_millis(300);
 
@@ -204,6 +204,7 @@ pub fn settings(url: &str, prefix: &str, node: &str) -> RedisSettings {
         prefix: prefix.to_owned(),
         node: node.to_owned(),
         heartbeat: HEARTBEAT,
+        linger: Duration::ZERO,
     }
 }
 

@@ -1,6 +1,10 @@
 //! What presence promises, in memory and through Redis: counted sockets, and an error where it cannot know.
 
-use crate::nodes_support::{HEARTBEAT, Node, Raw, eventually, prefix, settings, user};
+use std::time::{Duration, Instant};
+
+use chatd::redis::RedisSettings;
+
+use crate::nodes_support::{HEARTBEAT, LONG, Node, Raw, eventually, prefix, settings, user};
 use crate::stack::stack;
 
 async fn redis() -> Node {
@@ -30,6 +34,7 @@ contract!(
     answers_come_in_the_order_asked,
     a_quick_reload_leaves_a_user_online,
     many_who_come_and_go_at_once_are_counted_right,
+    who_has_changed_is_named_once_it_can_be_seen,
 );
 
 async fn a_user_is_online_while_any_socket_is(node: Node) {
@@ -70,6 +75,23 @@ async fn many_who_come_and_go_at_once_are_counted_right(node: Node) {
     }
     offline(&node, 3_000).await;
     assert_eq!(node.online(&users).await, vec![false; users.len()]);
+}
+
+async fn who_has_changed_is_named_once_it_can_be_seen(node: Node) {
+    let presence = &node.presence;
+    let changed = || tokio::time::timeout(LONG, presence.changed());
+    presence.joined(user(1)).await.unwrap();
+    presence.joined(user(1)).await.unwrap();
+    assert_eq!(changed().await.unwrap(), [user(1)]);
+    presence.left(user(1)).await.unwrap();
+    presence.joined(user(2)).await.unwrap();
+    assert_eq!(changed().await.unwrap(), [user(2)], "the other has a socket still");
+    presence.left(user(1)).await.unwrap();
+    assert_eq!(changed().await.unwrap(), [user(1)]);
+    assert_eq!(node.online(&[1, 2]).await, [false, true], "by then it is so");
+    assert!(tokio::time::timeout(HEARTBEAT / 10, presence.changed()).await.is_err());
+    let outlook = presence.outlook().await.unwrap();
+    assert_eq!(presence.outlook().await.unwrap(), outlook, "nodes stay as they are");
 }
 
 /// Redis is told of those who left soon after.
@@ -137,6 +159,48 @@ async fn a_registration_that_redis_lost_is_an_error_and_never_offline() {
         }
         eventually("it is registered again", || !node.hub.is_doubtful()).await;
     }
+}
+
+/// How long somebody stays online, from now on.
+async fn stays_online(node: &Node, id: i64) -> Duration {
+    let began = Instant::now();
+    while node.online_now(id).await {
+        assert!(began.elapsed() < LONG, "for ever");
+        tokio::time::sleep(HEARTBEAT / 30).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_users_of_a_node_that_ends_stay_for_a_while_however_it_ends() {
+    const LINGER: Duration = Duration::from_secs(2);
+    let (exports, prefix) = (stack(&["redis"]), prefix());
+    let node = |name| {
+        Node::redis(RedisSettings { linger: LINGER, ..settings(exports.get("REDIS_URL"), &prefix, name) })
+    };
+    let (a, b, c) = (node("n-a").await, node("n-b").await, node("n-c").await);
+    a.presence.joined(user(1)).await.unwrap();
+    c.presence.joined(user(3)).await.unwrap();
+    let mut outlooks = vec![b.presence.outlook().await.unwrap()];
+    a.stop().await;
+    let stayed = stays_online(&b, 1).await;
+    // An answer of a second ago may still be about the node.
+    assert!(stayed > LINGER - Duration::from_millis(500) && stayed < LINGER * 2, "in order: {stayed:?}");
+    outlooks.push(b.presence.outlook().await.unwrap());
+    assert!(b.online_now(3).await);
+    // As by kill -9: nothing is said any more.
+    drop(c);
+    let lease = HEARTBEAT * 3 + Duration::from_secs(1);
+    let stayed = stays_online(&b, 3).await;
+    assert!(stayed > lease + LINGER - HEARTBEAT * 2 && stayed < (lease + LINGER) * 2, "killed: {stayed:?}");
+    outlooks.push(b.presence.outlook().await.unwrap());
+    outlooks.dedup();
+    assert_eq!(outlooks.len(), 3, "each end shows");
+    eventually("nothing is left of them", || {
+        let keys = Raw::connect(exports.get("REDIS_URL")).keys(&prefix);
+        !keys.iter().any(|key| key.contains("n-a") || key.contains("n-c"))
+    })
+    .await;
 }
 
 impl Node {

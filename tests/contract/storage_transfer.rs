@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chatd::chat::transfer::{Copied, TransferError, transfer};
-use chatd::domain::{Frontier, LogNumber, NameKey, Outcome, ProfileChange, Seq, Subject};
+use chatd::domain::{
+    Audience, Frontier, LogNumber, NameKey, Outcome, ProfileChange, Seq, Subject, Timestamp,
+};
 use chatd::pipeline::LogIdentity;
 use chatd::storage::postgres::PostgresImport;
 use chatd::storage::sqlite::{SqliteExport, SqliteSettings, SqliteStore};
@@ -48,12 +50,9 @@ impl Old {
             owner.say(1, 2, &format!("früher {n} 🙂")).await;
         }
         owner.say(3, 1, "read").await;
-        let read = |who, conversation, to, read| Move {
-            conversation,
-            user: user(who),
-            delivered_from: Seq(1),
-            delivered_to: Seq(to),
-            read: Seq(read),
+        let read = |who, conversation, to, read| {
+            let (delivered_to, read) = (Seq(to), Seq(read));
+            Move { conversation, user: user(who), delivered_from: Seq(1), delivered_to, read }
         };
         store.advance(&[read(2, dm(1, 2), 650, 600), read(1, dm(1, 3), 1, 1)]).await.unwrap();
         let then = owner.frontier().await;
@@ -78,8 +77,7 @@ impl Old {
         let mut dead = owner.batch(Vec::new());
         let mut partition = owner.empty(0);
         let letter = DeadLetter { offset: partition.next, reason: "?".into(), value: vec![0, 255, 1].into() };
-        partition.dead.push(letter);
-        partition.next += 1;
+        (partition.dead, partition.next) = (vec![letter], partition.next + 1);
         dead.partitions.push(partition);
         owner.apply(dead).await;
         mails(&mut owner).await;
@@ -108,6 +106,8 @@ async fn people(store: &Store) {
     };
     store.save(&(1..=8).map(person).collect::<Vec<_>>()).await.unwrap();
     store.provision(&external("mia"), Some("Mia")).await.unwrap();
+    store.saw(&[(user(1), Timestamp(60_000)), (user(2), Timestamp(120_000))]).await.unwrap();
+    store.show_to(user(2), Audience::Shared).await.unwrap();
     let change = ProfileChange { name: None, time_zone: Some("UTC".into()), language: Some("de".into()) };
     store.change(user(1), &change).await.unwrap();
 }
@@ -173,8 +173,9 @@ async fn everything_is_there_as_it_was() {
     }
     assert_eq!(old.store.incarnation().await, new.incarnation().await);
     assert_eq!(old.store.followed().await, new.followed().await);
-    let users = old.store.list(0, 100).await.unwrap();
-    assert_eq!(users, new.list(0, 100).await.unwrap());
+    assert_eq!(old.store.list(0, 100).await, new.list(0, 100).await);
+    let seen = [user(1), user(2)];
+    assert_eq!(old.store.sightings(&seen).await, new.sightings(&seen).await);
     assert_eq!(new.named(&NameKey::of("ÜNSER"), 20).await.unwrap().len(), 8);
     for who in 2..=8 {
         let [here, there] = [&old.store, &new].map(|store| store.conversations(user(who), None, 100));
@@ -193,8 +194,7 @@ async fn everything_is_there_as_it_was() {
     let told = there.await.unwrap();
     assert_eq!((told.len(), here.await.unwrap()), (1, told));
     let partitions: Vec<_> = (0..PARTITIONS).collect();
-    let claims = [&old.store, &new].map(|store| store.claims(old.all.log, &partitions));
-    let [here, there] = claims;
+    let [here, there] = [&old.store, &new].map(|store| store.claims(old.all.log, &partitions));
     assert_eq!(here.await, there.await);
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chatd::delivery::{Fanout, FanoutError, Hub, Publication};
+use chatd::delivery::{Fanout, FanoutError, Hint, Hub, Publication, Typing};
 use chatd::domain::{ConversationId, Outcome, UserId};
 use chatd::storage::Receipt;
 
@@ -128,6 +128,16 @@ impl Fanout for SimFanout {
                 world.net.links[node].queue.push_back(Told::Receipts(receipts.clone()));
             }
         }
+        Ok(())
+    }
+
+    /// Nobody types in this world.
+    async fn typing(&self, _: Vec<Typing>) -> Result<(), FanoutError> {
+        Ok(())
+    }
+
+    /// Nor watches anybody.
+    async fn presence(&self, _: &[Hint]) -> Result<(), FanoutError> {
         Ok(())
     }
 }

@@ -16,7 +16,8 @@ use chatd::delivery::Hub;
 use chatd::delivery::hub::Limits;
 use chatd::delivery::memory::MemoryFanout;
 use chatd::domain::history::Rules;
-use chatd::domain::{ConversationId, Event, EventBody, Frontier, Partition, Seq, UserId};
+use chatd::domain::{Audience, ConversationId, Event, EventBody, Frontier, Partition, Seq, UserId};
+use chatd::presence::Attendance;
 use chatd::presence::memory::MemoryPresence;
 use chatd::storage::{Page, Users};
 use chatd::telemetry::story::Story;
@@ -53,6 +54,7 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
         link: Arc::new(MemoryFanout::new(Arc::clone(&hub))),
         hub,
         presence: Arc::new(MemoryPresence::default()),
+        attendance: Attendance::new(Duration::from_secs(30)),
         tokens: Arc::new(Nobody),
         tickets: Arc::new(Nobody),
         directory: Directory::new(users),
@@ -65,6 +67,7 @@ pub fn boot(world: &Shared, number: usize, known: &Frontier) -> Arc<App> {
         settings: Settings {
             node: format!("node-{number}"),
             provision: false,
+            visible_to: Audience::Everyone,
             grace: Duration::from_secs(10),
             rules: Rules::default(),
             pong_confirms: true,

@@ -173,6 +173,7 @@ impl Session {
                 return Err(Closed);
             }
             Action::Send(..) | Action::LiftFence | Action::Renew(..) => {}
+            Action::Typing(..) | Action::Watch(..) => {}
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ enum Form {
     Uuid,
     Conversation,
     Object,
+    Flag,
     /// One of these.
     OneOf(&'static [&'static str]),
     /// A close code that is announced.
@@ -24,6 +25,9 @@ enum Form {
     User,
     Limits,
     Changed,
+    Watched,
+    /// A time, or null.
+    LastSeen,
 }
 
 use Form::*;
@@ -103,6 +107,8 @@ const FRAMES: &[(&str, &[Field])] = &[
     ),
     ("deleted", &[("conversation", Conversation), ("seq", Seq), ("id", Uuid), ("by", Number), ("at", Time)]),
     ("receipt", &[("conversation", Conversation), ("user", Number), ("delivered", Number), ("read", Number)]),
+    ("presence", &[("users", Watched), ("ref?", Ref)]),
+    ("typing", &[("conversation", Conversation), ("user", Number), ("active", Flag)]),
     ("gap", &[("conversation", Conversation), ("from", Seq), ("to", Seq)]),
     ("resumed", &[("cursor", Text), ("conversations", Changed), ("ref?", Ref)]),
     ("cursor", &[("cursor", Text)]),
@@ -124,6 +130,8 @@ const FRAMES: &[(&str, &[Field])] = &[
 
 const USER: &[Field] = &[("id", Number), ("external_id?", Text), ("name", Text)];
 const LIMITS: &[Field] = &[("message_bytes", Number), ("content_bytes", Number), ("data_bytes", Number)];
+const WATCHED: &[Field] =
+    &[("user", Number), ("status", OneOf(&["online", "offline"])), ("last_seen", LastSeen)];
 const CHANGED: &[Field] = &[("conversation", Conversation), ("last_seq", Seq), ("unread", Number)];
 
 /// What is wrong with a frame, if anything.
@@ -169,10 +177,13 @@ fn has_form(value: &Value, form: Form) -> bool {
         Uuid => text.is_some_and(|text| uuid::Uuid::parse_str(text).is_ok_and(|id| id.to_string() == text)),
         Conversation => text.is_some_and(|text| text.parse::<chatd::domain::ConversationId>().is_ok()),
         Object => value.is_object(),
+        Flag => value.is_boolean(),
         OneOf(names) => text.is_some_and(|text| names.contains(&text)),
         CloseCode => value.as_i64().is_some_and(|code| matches!(code, 1001 | 1011 | 4400..=4499)),
         User => good(value, USER),
         Limits => good(value, LIMITS),
+        Watched => value.as_array().is_some_and(|all| all.iter().all(|one| good(one, WATCHED))),
+        LastSeen => value.is_null() || has_form(value, Time),
         Changed => value.as_array().is_some_and(|all| all.iter().all(|one| good(one, CHANGED))),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::delivery::Typing;
 use crate::domain::{
     ClientId, Content, MessageBody, MessageId, Position, RecordBody, Rejection, Seq, Timestamp,
 };
@@ -208,4 +209,34 @@ fn on_a_busy_node_the_senders_copies_wait_for_company_and_nobody_elses_do() {
     assert_eq!((sender.wakes(), receiver.wakes()), (1, 0));
     assert_eq!(seqs(&one), (1..=61).collect::<Vec<_>>());
     assert_eq!(seqs(&other), (1..=61).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_to_type_is_told_to_have_stopped_when_no_more_is_heard() {
+    let hub = quiet();
+    let receiver = hub.attach(user(2), None);
+    let typing = |active| Typing { conversation: conversation(), user: user(1), active };
+    let told = || {
+        let items = receiver.mailbox().take(usize::MAX).items;
+        let is_active = |item: &Item| match item {
+            Item::Signal(frame) => frame.windows(4).any(|part| part == b"true"),
+            _ => panic!("{item:?}"),
+        };
+        items.iter().map(is_active).collect::<Vec<_>>()
+    };
+    hub.typing(&[typing(true)]);
+    // Whoever ends it is awake.
+    tokio::time::timeout(Duration::from_secs(1), hub.typers().some()).await.unwrap();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    hub.typing(&[typing(true)]);
+    assert!(hub.end_typing());
+    tokio::time::advance(Duration::from_millis(7_999)).await;
+    assert!(hub.end_typing());
+    assert_eq!(told(), [true, true]);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!hub.end_typing(), "nothing is kept");
+    assert_eq!(told(), [false]);
+    drop(receiver);
+    hub.typing(&[typing(true)]);
+    assert!(!hub.end_typing(), "nobody is told");
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::wire::{Told, Unreadable, Written};
 use super::hub::members;
-use super::{Fanout, FanoutError, Hub, Link, Publication};
+use super::{Fanout, FanoutError, Hint, Hub, Link, Publication, Typing};
 use crate::domain::{ConversationId, Outcome, UserId};
 use crate::redis::{Connection, Messages, Missed, Peer, Redis, RedisError};
 use crate::storage::Receipt;
@@ -60,6 +60,33 @@ impl RedisFanout {
             messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
         }
         publish(&connection, messages).await
+    }
+
+    async fn tell_typing(&self, typing: &[Typing]) -> Result<(), RedisError> {
+        let connection = self.redis.connection()?;
+        let peers = self.redis.routes().live(&connection, self.redis.node()).await?;
+        let own = self.redis.keys().node();
+        let others: Vec<Peer> = peers.iter().filter(|peer| peer.node != own).cloned().collect();
+        let concerned = || typing.iter().map(to_others).collect();
+        let places = self.places(&connection, &others, concerned).await?;
+        let mut messages = Vec::new();
+        for (number, peer) in others.iter().enumerate() {
+            let for_peer = wire::typing(typing, |one| places.concerns(number, one));
+            messages.extend(for_peer.into_iter().map(|message| (peer.channel.clone(), message)));
+        }
+        publish(&connection, messages).await
+    }
+
+    async fn tell_presence(&self, hints: &[Hint]) -> Result<(), RedisError> {
+        let connection = self.redis.connection()?;
+        // Not a list of a second ago: a node that it lacks would keep what it has told.
+        let peers = self.redis.routes().live_now(&connection, self.redis.node()).await?;
+        let own = self.redis.keys().node();
+        let written = wire::presence(hints);
+        let others = peers.iter().filter(|peer| peer.node != own);
+        let messages =
+            others.flat_map(|peer| written.iter().map(|message| (peer.channel.clone(), message.clone())));
+        publish(&connection, messages.collect()).await
     }
 
     async fn tell_receipts(&self, receipts: &[Receipt]) -> Result<(), RedisError> {
@@ -115,8 +142,11 @@ impl RedisFanout {
         while let Some(message) = messages.next().await {
             match message {
                 Ok(message) => self.take(&message),
-                // The next publication of the same partitions leaves a hole.
-                Err(Missed(count)) => metrics::counter!("chatd_fanout_dropped_total").increment(count),
+                // The next publication of the same partitions leaves a hole; a hint leaves none.
+                Err(Missed(count)) => {
+                    metrics::counter!("chatd_fanout_dropped_total").increment(count);
+                    self.hub.watchers().hint_all();
+                }
             }
         }
     }
@@ -129,6 +159,8 @@ impl RedisFanout {
                 }
             }
             Ok(Told::Receipts(receipts)) => self.hub.receipts(&receipts),
+            Ok(Told::Typing(typing)) => self.hub.typing(&typing),
+            Ok(Told::Presence(hints)) => self.hub.watchers().hint(hints),
             Err(error @ (Unreadable::Version(_) | Unreadable::Damaged)) => {
                 if !self.warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "what owners tell cannot be read: this node reads storage in its place");
@@ -186,6 +218,10 @@ fn of_conversation(conversation: ConversationId) -> Concerned {
     Concerned::Users(members(conversation).collect())
 }
 
+fn to_others(typing: &Typing) -> Concerned {
+    Concerned::Users(members(typing.conversation).filter(|member| *member != typing.user).collect())
+}
+
 /// Which nodes hold whom; without an entry for a node, nothing is known of it.
 #[derive(Default)]
 struct Places {
@@ -223,6 +259,22 @@ impl Fanout for RedisFanout {
             return Ok(());
         }
         self.tell_receipts(&receipts).await.map_err(|error| FanoutError(error.to_string()))
+    }
+
+    async fn typing(&self, typing: Vec<Typing>) -> Result<(), FanoutError> {
+        self.hub.typing(&typing);
+        if typing.is_empty() {
+            return Ok(());
+        }
+        self.tell_typing(&typing).await.map_err(|error| FanoutError(error.to_string()))
+    }
+
+    async fn presence(&self, hints: &[Hint]) -> Result<(), FanoutError> {
+        self.hub.watchers().hint(hints.iter().copied());
+        if hints.is_empty() {
+            return Ok(());
+        }
+        self.tell_presence(hints).await.map_err(|error| FanoutError(error.to_string()))
     }
 }
 

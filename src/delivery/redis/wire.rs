@@ -4,6 +4,8 @@
 //! message      = version kind body                             a byte each for version and kind
 //! publications = generation { log partition prev length count { outcome } }
 //! receipts     = { conversation user delivered read }
+//! presence     = { user views }                                a byte for views
+//! typing       = { conversation user active }                  a byte for active
 //! ```
 //!
 //! Numbers are LEB128, those that may be below zero as zigzag; `generation` has eight bytes, 0 for a message that
@@ -16,7 +18,7 @@ mod outcome;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use self::numbers::{Reader, put_signed, put_unsigned};
-use super::super::Publication;
+use super::super::{Hint, Publication, Typing};
 use crate::domain::{LogNumber, Offset, Outcome, Partition, Seq, UserId};
 use crate::redis::Generation;
 use crate::storage::Receipt;
@@ -25,6 +27,8 @@ use crate::storage::Receipt;
 const VERSION: u8 = 1;
 const PUBLICATIONS: u8 = 1;
 const RECEIPTS: u8 = 2;
+const TYPING: u8 = 3;
+const PRESENCE: u8 = 4;
 /// A message is cut where it has grown beyond this, in bytes: a larger one has one outcome, of 150 KiB at most.
 pub(super) const MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -51,6 +55,10 @@ pub(super) enum Told {
     },
     /// By nodes.
     Receipts(Vec<Receipt>),
+    /// By nodes.
+    Typing(Vec<Typing>),
+    /// By nodes.
+    Presence(Vec<Hint>),
 }
 
 /// Publications with each outcome written once.
@@ -182,19 +190,53 @@ fn begin(generation: Option<Generation>) -> BytesMut {
 
 /// Receipts as messages; `concerns` says which go in, by their number.
 pub(super) fn receipts(receipts: &[Receipt], concerns: impl Fn(usize) -> bool) -> Vec<Bytes> {
+    list(RECEIPTS, receipts, concerns, |open, receipt| {
+        outcome::put_conversation(open, receipt.conversation);
+        put_signed(open, receipt.user.get());
+        put_signed(open, receipt.delivered.0);
+        put_signed(open, receipt.read.0);
+    })
+}
+
+/// Typing as messages, likewise.
+pub(super) fn typing(typing: &[Typing], concerns: impl Fn(usize) -> bool) -> Vec<Bytes> {
+    list(TYPING, typing, concerns, |open, one| {
+        outcome::put_conversation(open, one.conversation);
+        put_signed(open, one.user.get());
+        open.put_u8(u8::from(one.active));
+    })
+}
+
+/// Hints as messages.
+pub(super) fn presence(hints: &[Hint]) -> Vec<Bytes> {
+    list(
+        PRESENCE,
+        hints,
+        |_| true,
+        |open, hint| {
+            put_signed(open, hint.user.get());
+            open.put_u8(u8::from(hint.is_about_views));
+        },
+    )
+}
+
+/// Messages of one thing after the other.
+fn list<T>(
+    kind: u8,
+    all: &[T],
+    concerns: impl Fn(usize) -> bool,
+    put: impl Fn(&mut BytesMut, &T),
+) -> Vec<Bytes> {
     let mut done = Vec::new();
     let mut open = BytesMut::new();
-    for (number, receipt) in receipts.iter().enumerate() {
+    for (number, one) in all.iter().enumerate() {
         if !concerns(number) {
             continue;
         }
         if open.is_empty() {
-            open.put_slice(&[VERSION, RECEIPTS]);
+            open.put_slice(&[VERSION, kind]);
         }
-        outcome::put_conversation(&mut open, receipt.conversation);
-        put_signed(&mut open, receipt.user.get());
-        put_signed(&mut open, receipt.delivered.0);
-        put_signed(&mut open, receipt.read.0);
+        put(&mut open, one);
         if open.len() >= MESSAGE_BYTES {
             done.push(std::mem::take(&mut open).freeze());
         }
@@ -218,20 +260,47 @@ pub(super) fn read(message: &[u8]) -> Result<Told, Unreadable> {
             Ok(Told::Publications { generation, publications })
         }
         (VERSION, RECEIPTS) => {
-            let mut receipts = Vec::new();
-            while !reader.is_empty() {
-                receipts.push(Receipt {
-                    conversation: outcome::conversation(&mut reader)?,
-                    user: UserId::new(reader.signed()?).map_err(|_| Unreadable::Damaged)?,
+            let receipt = |reader: &mut Reader<'_>| {
+                Ok(Receipt {
+                    conversation: outcome::conversation(reader)?,
+                    user: user(reader)?,
                     delivered: Seq(reader.signed()?),
                     read: Seq(reader.signed()?),
-                });
-            }
-            Ok(Told::Receipts(receipts))
+                })
+            };
+            all(reader, receipt).map(Told::Receipts)
+        }
+        (VERSION, TYPING) => {
+            let typing = |reader: &mut Reader<'_>| {
+                let conversation = outcome::conversation(reader)?;
+                Ok(Typing { conversation, user: user(reader)?, active: reader.byte()? != 0 })
+            };
+            all(reader, typing).map(Told::Typing)
+        }
+        (VERSION, PRESENCE) => {
+            let hint = |reader: &mut Reader<'_>| {
+                Ok(Hint { user: user(reader)?, is_about_views: reader.byte()? != 0 })
+            };
+            all(reader, hint).map(Told::Presence)
         }
         (VERSION, _) => Err(Unreadable::Damaged),
         (version, _) => Err(Unreadable::Version(version)),
     }
+}
+
+fn all<T>(
+    mut reader: Reader<'_>,
+    one: impl Fn(&mut Reader<'_>) -> Result<T, Unreadable>,
+) -> Result<Vec<T>, Unreadable> {
+    let mut all = Vec::new();
+    while !reader.is_empty() {
+        all.push(one(&mut reader)?);
+    }
+    Ok(all)
+}
+
+fn user(reader: &mut Reader<'_>) -> Result<UserId, Unreadable> {
+    UserId::new(reader.signed()?).map_err(|_| Unreadable::Damaged)
 }
 
 fn publication(reader: &mut Reader<'_>) -> Result<Publication, Unreadable> {

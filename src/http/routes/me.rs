@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::chat::people;
 use crate::chat::wire::{optional, parse};
+use crate::chat::{people, presence};
 use crate::domain::user::normalized_name;
-use crate::domain::{Error, ProfileChange, User, UserId, profile};
+use crate::domain::{Audience, Error, ProfileChange, User, UserId, profile};
 use crate::http::extract::{Authenticated, FromJson, Json};
 
 /// The caller.
@@ -31,10 +31,13 @@ pub struct Me<'a> {
     /// What the caller reads (BCP 47); null: not known.
     #[schema(example = "de")]
     language: Option<&'a str>,
+    /// Who may see whether the caller is online: `everyone`, `shared` (who shares a conversation) or `nobody`.
+    #[schema(value_type = String, example = "everyone")]
+    presence: Audience,
 }
 
 impl<'a> Me<'a> {
-    fn new(user: &'a User) -> Self {
+    fn new(user: &'a User, presence: Audience) -> Self {
         Self {
             id: user.id,
             external_id: user.external_id.as_deref(),
@@ -42,6 +45,7 @@ impl<'a> Me<'a> {
             email: user.email.as_deref(),
             time_zone: user.time_zone.as_deref(),
             language: user.language.as_deref(),
+            presence,
         }
     }
 }
@@ -55,8 +59,9 @@ impl<'a> Me<'a> {
     ),
     security(("token" = [])),
 )]
-pub async fn me(authenticated: Authenticated) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(Me::new(&authenticated.caller.user)))
+pub async fn me(authenticated: Authenticated, app: Data<App>) -> Result<HttpResponse, Error> {
+    let user = &authenticated.caller.user;
+    Ok(HttpResponse::Ok().json(Me::new(user, presence::shown_to(&app, user.id).await?)))
 }
 
 /// What the caller changes; what is absent or null stays as it is.
@@ -77,15 +82,22 @@ pub struct MeBody<'a> {
     #[serde(borrow)]
     #[schema(ignore)]
     email: Option<&'a RawValue>,
+    /// Who may see whether the caller is online: `everyone`, `shared` (who shares a conversation) or `nobody`.
     #[serde(borrow)]
-    #[schema(ignore)]
+    #[schema(value_type = Option<String>, example = "shared")]
     presence: Option<&'a RawValue>,
     #[serde(borrow)]
     #[schema(ignore)]
     notify: Option<&'a RawValue>,
 }
 
-impl FromJson for ProfileChange {
+/// What the caller changes, read.
+pub struct MeChange {
+    profile: ProfileChange,
+    presence: Option<Audience>,
+}
+
+impl FromJson for MeChange {
     fn from_json(text: &str, depth_max: usize) -> Result<Self, Error> {
         let body: MeBody<'_> = parse(text, depth_max)?;
         if body.email.is_some() {
@@ -93,18 +105,18 @@ impl FromJson for ProfileChange {
                 "an address has to be verified, which this release cannot do: the operator adds it";
             return Err(Error::invalid("email", MESSAGE));
         }
-        // To pass over these would look as if they were in force.
-        for (field, given) in [("presence", body.presence), ("notify", body.notify)] {
-            if given.is_some() {
-                return Err(Error::invalid(field, format!("{field} cannot be changed in this release")));
-            }
+        // To pass over it would look as if it were in force.
+        if body.notify.is_some() {
+            return Err(Error::invalid("notify", "notify cannot be changed in this release"));
         }
         let text = |raw, field| optional::<String>(raw, field, "a text is expected");
-        Ok(Self {
+        let profile = ProfileChange {
             name: text(body.name, "name")?.map(|name| normalized_name(&name)).transpose()?,
             time_zone: text(body.time_zone, "time_zone")?.map(profile::time_zone).transpose()?,
             language: text(body.language, "language")?.map(profile::language).transpose()?,
-        })
+        };
+        let presence = optional(body.presence, "presence", "presence is everyone, shared or nobody")?;
+        Ok(Self { profile, presence })
     }
 }
 
@@ -121,10 +133,13 @@ impl FromJson for ProfileChange {
 )]
 pub async fn change(
     authenticated: Authenticated,
-    Json(change): Json<ProfileChange>,
+    Json(change): Json<MeChange>,
     app: Data<App>,
 ) -> Result<HttpResponse, Error> {
     let Authenticated { caller, claims } = authenticated;
-    let user = people::change(&app, &caller, &claims.subject, &change).await?;
-    Ok(HttpResponse::Ok().json(Me::new(&user)))
+    let user = people::change(&app, &caller, &claims.subject, &change.profile).await?;
+    if let Some(audience) = change.presence {
+        presence::show_to(&app, user.id, audience).await?;
+    }
+    Ok(HttpResponse::Ok().json(Me::new(&user, presence::shown_to(&app, user.id).await?)))
 }

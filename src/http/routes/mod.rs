@@ -7,6 +7,7 @@ pub mod lists;
 pub mod me;
 pub mod messages;
 pub mod metrics;
+pub mod presence;
 pub mod root;
 pub mod tickets;
 pub mod users;
@@ -49,6 +50,7 @@ pub fn clients() -> Vec<Endpoint> {
         Endpoint::get("/v1/me", me::me).and_patch(me::change),
         Endpoint::get("/v1/users", users::named),
         Endpoint::get("/v1/users/{user}", users::user),
+        Endpoint::get("/v1/users/{user}/presence", presence::presence),
         Endpoint::get("/v1/conversations", lists::conversations),
         Endpoint::get("/v1/conversations/{id}", lists::conversation),
         Endpoint::get("/v1/conversations/{id}/messages", conversations::messages),

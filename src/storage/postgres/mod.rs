@@ -40,6 +40,7 @@ mod receipts;
 mod rows;
 mod schema;
 mod seek;
+mod sightings;
 mod statement;
 mod target;
 mod tls;

@@ -15,10 +15,11 @@ use super::target::Target;
 use super::users;
 
 /// Every migration with its version, oldest first.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("00000000000001", include_str!("../../../migrations/postgres/00000000000001_history/up.sql")),
     ("00000000000002", include_str!("../../../migrations/postgres/00000000000002_changes/up.sql")),
     (WITH_NAME_KEYS, include_str!("../../../migrations/postgres/00000000000003_lists/up.sql")),
+    ("00000000000004", include_str!("../../../migrations/postgres/00000000000004_presence/up.sql")),
 ];
 /// The one that adds the keys of names, which chatd makes.
 const WITH_NAME_KEYS: &str = "00000000000003";

@@ -16,7 +16,7 @@ use super::statement::statement;
 use crate::storage::StorageError;
 use crate::storage::transfer::{
     ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Export, Key, ListingRow, LogPartitionRow,
-    LogRow, MailRow, MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
+    LogRow, MailRow, MemberRow, NotifyDueRow, PresenceRow, RejectionRow, Rows, Table, UserRow, read_row,
 };
 
 /// A database that nobody can write to until this is dropped. Its schema has to be this release's, and it is
@@ -60,6 +60,7 @@ fn page(conn: &mut SqliteConnection, table: Table, [a, b, c]: Key, limit: i64) -
             Rows::LogPartitions(each(select_log_partitions(conn, a, b, limit)?, log_partition)?)
         }
         Table::Users => Rows::Users(each(select_users(conn, a, limit)?, user)?),
+        Table::Presence => Rows::Presence(each(select_presence(conn, a, limit)?, presence)?),
         Table::Conversations => {
             Rows::Conversations(each(select_conversations(conn, a, limit)?, conversation)?)
         }
@@ -142,6 +143,9 @@ read_row!(log_partition: LogPartitionColumns => LogPartitionRow {
 read_row!(user: UserColumns => UserRow {
     id, issuer, external_id, name, email, email_verified (truth), disabled (truth), created_at, name_key, time_zone, language
 });
+read_row!(presence: (i64, Option<i64>, Option<String>) => PresenceRow {
+    user_id, last_seen, audience
+});
 read_row!(conversation: (i64, String, i64, i64, i64, i64, i64, i64) => ConversationRow {
     conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset, listed_at
 });
@@ -190,6 +194,10 @@ statement!(
         "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone,
              language
          FROM users WHERE id > ? ORDER BY id LIMIT ?"
+);
+statement!(
+    fn select_presence(after: i64, limit: i64) -> (i64, Option<i64>, Option<String>) =
+        "SELECT user_id, last_seen, audience FROM presence WHERE user_id > ? ORDER BY user_id LIMIT ?"
 );
 statement!(
     fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64, i64) =

@@ -39,6 +39,7 @@ mod raise;
 mod receipts;
 mod rows;
 mod seek;
+mod sightings;
 mod statement;
 mod users;
 

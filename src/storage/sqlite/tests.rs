@@ -93,7 +93,7 @@ async fn a_newer_schema_is_refused() {
     for error in [open(&path).await.err().unwrap(), migrate(&path).unwrap_err(), pending(&path).unwrap_err()]
     {
         let OpenError::Newer { found, known, .. } = error else { panic!("{error}") };
-        assert_eq!((found.as_str(), known.as_str()), ("99990101000000", "00000000000004"));
+        assert_eq!((found.as_str(), known.as_str()), ("99990101000000", "00000000000005"));
     }
 }
 
@@ -102,7 +102,7 @@ async fn an_older_schema_is_migrated_or_refused_as_asked() {
     let folder = Folder::new();
     let path = folder.database();
     let check = SqliteSettings { migrate: Migrate::Check, ..SqliteSettings::new(&path) };
-    let all = ["00000000000001", "00000000000002", "00000000000003", "00000000000004"];
+    let all = ["00000000000001", "00000000000002", "00000000000003", "00000000000004", "00000000000005"];
     assert_eq!(pending(&path).unwrap(), all);
     assert!(!path.exists(), "asking makes no file");
     let refused = SqliteStore::open(check.clone()).await.err();

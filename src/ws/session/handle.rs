@@ -40,6 +40,9 @@ impl Session {
         let live = self.state.is_live();
         let contents = if live { mailbox.take(MOVED_BYTES) } else { mailbox.take_signals() };
         self.more_mail = live && !contents.emptied;
+        if contents.lost_signals {
+            self.app.hub.watchers().again(self.attachment.place());
+        }
         self.step(Input::Mail { contents, heard }, now)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Session;
+use super::signals::{say_typing, watch};
 use super::work::{go_on, judge, renew};
 use crate::chat::{authorize, receipts};
 use crate::ws::close::Close;
@@ -38,6 +39,13 @@ impl Session {
             Action::Read(mark, conversation, seq, known) => {
                 let place = (conversation, seq, known);
                 self.receipts.push(judge(&self.app, &self.caller, mark, place, true));
+            }
+            Action::Typing(mark, target, is_active) => {
+                let (place, said) = (self.attachment.place(), (target, is_active));
+                self.receipts.push(say_typing(&self.app, &self.caller, place, mark, said));
+            }
+            Action::Watch(mark, users) => {
+                self.receipts.push(watch(&self.app, &self.caller, &self.attachment, mark, users));
             }
             Action::Delivered(conversation, from, to) => {
                 if let Ok(member) = authorize::member(self.caller.id(), conversation) {

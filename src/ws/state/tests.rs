@@ -148,6 +148,8 @@ fn words(action: &Action) -> String {
         Action::Ping(_) => "ping".into(),
         Action::Send(..) => "send".into(),
         Action::LiftFence => "lift the fence".into(),
+        Action::Typing(_, target, is_active) => format!("typing {target:?} {is_active}"),
+        Action::Watch(_, users) => format!("watch {users:?}"),
         Action::Received(_, conversation, seq, known) => format!("received {conversation} {seq} of {known}"),
         Action::Read(_, conversation, seq, known) => format!("read {conversation} {seq} of {known}"),
         Action::Delivered(conversation, from, to) => format!("delivered {conversation} {from}-{to}"),

@@ -1,12 +1,15 @@
-//! Ports that a simulation does not use: people, their lists and their mails. Whoever calls them is refused.
+//! Ports that a simulation does not use: people, their lists, their mails and when they were seen. Whoever calls them is
+//! refused.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chatd::domain::{ConversationId, ListPlace, NameKey, ProfileChange, Subject, Timestamp, User, UserId};
+use chatd::domain::{
+    Audience, ConversationId, ListPlace, NameKey, ProfileChange, Subject, Timestamp, User, UserId,
+};
 use chatd::storage::{
     Conversations, DuePolicy, LeasedMail, Letter, Listed, NewUser, Notifications, PageOf, Raised, Saved,
-    Settlement, StorageError, Users,
+    Settlement, Sighting, Sightings, StorageError, Users,
 };
 
 use super::SimStore;
@@ -42,6 +45,25 @@ impl Users for SimStore {
     }
 
     async fn list(&self, _: i64, _: u32) -> Result<Vec<User>, StorageError> {
+        outside()
+    }
+}
+
+#[async_trait]
+impl Sightings for SimStore {
+    async fn saw(&self, _: &[(UserId, Timestamp)]) -> Result<(), StorageError> {
+        outside()
+    }
+
+    async fn sightings(&self, _: &[UserId]) -> Result<Vec<Sighting>, StorageError> {
+        outside()
+    }
+
+    async fn show_to(&self, _: UserId, _: Audience) -> Result<(), StorageError> {
+        outside()
+    }
+
+    async fn sharing(&self, _: &[(UserId, UserId)]) -> Result<Vec<bool>, StorageError> {
         outside()
     }
 }

@@ -160,6 +160,24 @@ fn receipts_are_read_as_they_were_written() {
 }
 
 #[test]
+fn typing_is_read_as_it_was_written() {
+    let conversation = ConversationId::dm(user(1), user(2)).unwrap();
+    let written = [true, false, true].map(|active| Typing { conversation, user: user(2), active });
+    let messages = typing(&written, |number| number != 0);
+    let Ok(Told::Typing(read_back)) = read(&messages[0]) else { panic!("unreadable") };
+    assert_eq!((messages.len(), read_back), (1, written[1..].to_vec()));
+    assert!(read(&messages[0][..messages[0].len() - 1]).is_err());
+}
+
+#[test]
+fn hints_are_read_as_they_were_written() {
+    let hints = [(1, true), (2, false)].map(|(id, is_about_views)| Hint { user: user(id), is_about_views });
+    let messages = presence(&hints);
+    let Ok(Told::Presence(read_back)) = read(&messages[0]) else { panic!("unreadable") };
+    assert_eq!((messages.len(), read_back), (1, hints.to_vec()));
+}
+
+#[test]
 fn another_version_and_damage_are_told_apart() {
     let message =
         Written::new(&[publication(0, 1, vec![event(1, "a", None, None)])]).messages(None, |_| true);

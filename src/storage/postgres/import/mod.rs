@@ -120,6 +120,7 @@ statement!(
     fn select_occupied() -> (String, Id) =
         "SELECT found.name, d.incarnation FROM deployment AS d CROSS JOIN (
              SELECT 'users' AS name WHERE EXISTS (SELECT FROM users)
+             UNION ALL SELECT 'presence' WHERE EXISTS (SELECT FROM presence)
              UNION ALL SELECT 'logs' WHERE EXISTS (SELECT FROM logs)
              UNION ALL SELECT 'log_partitions' WHERE EXISTS (SELECT FROM log_partitions)
              UNION ALL SELECT 'conversations' WHERE EXISTS (SELECT FROM conversations)

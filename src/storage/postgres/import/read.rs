@@ -7,7 +7,7 @@ use super::super::error::Fault;
 use super::super::statement::{Id, statement};
 use crate::storage::transfer::{
     ConversationRow, DeadLetterRow, DeploymentRow, EventRow, Key, ListingRow, LogPartitionRow, LogRow,
-    MailRow, MemberRow, NotifyDueRow, RejectionRow, Rows, Table, UserRow, read_row,
+    MailRow, MemberRow, NotifyDueRow, PresenceRow, RejectionRow, Rows, Table, UserRow, read_row,
 };
 
 /// At most `limit` rows behind a key.
@@ -24,6 +24,7 @@ pub(super) async fn page(
             Rows::LogPartitions(each(select_log_partitions(conn, a, b, limit).await?, log_partition)?)
         }
         Table::Users => Rows::Users(each(select_users(conn, a, limit).await?, user)?),
+        Table::Presence => Rows::Presence(each(select_presence(conn, a, limit).await?, presence)?),
         Table::Conversations => {
             Rows::Conversations(each(select_conversations(conn, a, limit).await?, conversation)?)
         }
@@ -100,6 +101,9 @@ read_row!(log_partition: LogPartitionColumns => LogPartitionRow {
 read_row!(user: UserColumns => UserRow {
     id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone, language
 });
+read_row!(presence: (i64, Option<i64>, Option<String>) => PresenceRow {
+    user_id, last_seen, audience
+});
 read_row!(conversation: (i64, String, i64, i64, i64, i64, i64, i64) => ConversationRow {
     conversation_key, id, last_seq, last_at, last_log, last_partition, last_offset, listed_at
 });
@@ -149,6 +153,10 @@ statement!(
         "SELECT id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key, time_zone,
              language
          FROM users WHERE id > ? ORDER BY id LIMIT ?"
+);
+statement!(
+    fn select_presence(after: i64, limit: i64) -> (i64, Option<i64>, Option<String>) =
+        "SELECT user_id, last_seen, audience FROM presence WHERE user_id > ? ORDER BY user_id LIMIT ?"
 );
 statement!(
     fn select_conversations(after: i64, limit: i64) -> (i64, String, i64, i64, i64, i64, i64, i64) =

@@ -7,7 +7,7 @@ use super::super::error::Fault;
 use super::super::statement::{Id, now_ms, statement};
 use crate::storage::transfer::{
     ConversationRow, DeadLetterRow, DeploymentRow, EventRow, ListingRow, LogPartitionRow, LogRow, MailRow,
-    MemberRow, NotifyDueRow, RejectionRow, Rows, UserRow,
+    MemberRow, NotifyDueRow, PresenceRow, RejectionRow, Rows, UserRow,
 };
 
 /// A column of a page.
@@ -39,6 +39,7 @@ pub(super) async fn page(conn: &AsyncPgConnection, rows: Rows) -> Result<(), Fau
         Rows::Logs(rows) => logs(conn, &rows).await?,
         Rows::LogPartitions(rows) => log_partitions(conn, &rows).await?,
         Rows::Users(rows) => users(conn, &rows).await?,
+        Rows::Presence(rows) => presence(conn, &rows).await?,
         Rows::Conversations(rows) => conversations(conn, &rows).await?,
         Rows::Members(rows) => members(conn, &rows).await?,
         Rows::Listings(rows) => listings(conn, &rows).await?,
@@ -104,6 +105,11 @@ async fn users(conn: &AsyncPgConnection, rows: &[UserRow]) -> Written {
         column!(rows.language as maybe_text),
     )
     .await
+}
+
+async fn presence(conn: &AsyncPgConnection, rows: &[PresenceRow]) -> Written {
+    let (users, seen) = (column!(rows.user_id), column!(rows.last_seen));
+    insert_presence(conn, users, seen, column!(rows.audience as maybe_text)).await
 }
 
 async fn conversations(conn: &AsyncPgConnection, rows: &[ConversationRow]) -> Written {
@@ -264,6 +270,11 @@ statement!(
     ) = "INSERT INTO users (id, issuer, external_id, name, email, email_verified, disabled, created_at, name_key,
              time_zone, language)
          SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+);
+
+statement!(
+    fn insert_presence(users: &'a [i64], seen: &'a [Option<i64>], audiences: &'a [Option<&'a str>]) =
+        "INSERT INTO presence (user_id, last_seen, audience) SELECT * FROM unnest(?, ?, ?)"
 );
 
 statement!(
