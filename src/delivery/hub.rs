@@ -294,30 +294,31 @@ impl Hub {
     fn put(&self, outcomes: &[Outcome], known: Offset) {
         let is_busy = lock(&self.pace).count(outcomes.len(), Instant::now());
         let (users, mut unhurried) = (lock(&self.users), Vec::new());
+        let devices_of = |member| users.get(&member).map_or(&[][..], Vec::as_slice);
         for outcome in outcomes.iter().filter(|outcome| outcome.position().offset > known) {
-            let mut reached = 0;
+            // The observer first: whoever is told may come back at once, and then it has to be known.
             match outcome {
                 Outcome::Stored(event) => {
+                    let others = members(event.conversation).filter(|member| *member != event.from);
+                    (self.observer)(outcome, others.map(|member| devices_of(member).len()).sum());
                     self.watch_beginning(event);
                     for member in members(event.conversation) {
-                        let devices = users.get(&member).map_or(&[][..], Vec::as_slice);
-                        let is_own = member == event.from;
-                        let waits = (is_own && is_busy).then_some(&mut unhurried);
-                        put_event(devices, event, member, waits);
-                        reached += if is_own { 0 } else { devices.len() };
+                        let waits = (member == event.from && is_busy).then_some(&mut unhurried);
+                        put_event(devices_of(member), event, member, waits);
                     }
                 }
-                Outcome::Rejected(rejection) => put_rejection(users.get(&rejection.from), rejection),
+                Outcome::Rejected(rejection) => {
+                    (self.observer)(outcome, 0);
+                    put_rejection(devices_of(rejection.from), rejection);
+                }
             }
-            (self.observer)(outcome, reached);
         }
         drop(users);
         self.wait_for(unhurried);
     }
 }
 
-fn put_rejection(devices: Option<&Vec<Device>>, rejection: &Rejection) {
-    let Some(devices) = devices else { return };
+fn put_rejection(devices: &[Device], rejection: &Rejection) {
     let frame = frame::rejected(rejection);
     for device in devices {
         device.mailbox.push(Item::Rejected { position: rejection.position, frame: frame.clone() });

@@ -66,7 +66,7 @@ fn seqs(attachment: &Attachment) -> Vec<i64> {
 fn midway(limits: Limits) -> (Arc<Hub>, Attachment, std::thread::JoinHandle<()>) {
     let (told, midway) = mpsc::channel();
     let observer: Observer = Box::new(move |outcome, _| {
-        if outcome.position() == at(0) {
+        if outcome.position() == at(1) {
             let _ = told.send(());
             // Long enough for the other thread to look; were it not, the test would pass, not fail.
             std::thread::sleep(Duration::from_millis(100));
@@ -239,4 +239,31 @@ async fn whoever_is_told_to_type_is_told_to_have_stopped_when_no_more_is_heard()
     drop(receiver);
     hub.typing(&[typing(true)]);
     assert!(!hub.end_typing(), "nobody is told");
+}
+
+#[test]
+fn a_rejection_is_known_here_before_its_sender_can_come_back() {
+    let client_id = ClientId::new("x").unwrap();
+    let rejection = Rejection {
+        conversation: conversation(),
+        position: at(0),
+        id: MessageId::derive(conversation(), user(1), &client_id),
+        client_id,
+        from: user(1),
+        code: crate::domain::ErrorCode::ClientIdReused,
+        digest: None,
+    };
+    let sender = Arc::new(Mutex::new(None::<Attachment>));
+    let (watched, waiting) = (Arc::clone(&sender), Arc::new(AtomicUsize::new(usize::MAX)));
+    let seen = Arc::clone(&waiting);
+    let observer: Observer = Box::new(move |_, _| {
+        let bytes = watched.lock().unwrap().as_ref().map_or(0, |sender| sender.mailbox().queued_bytes());
+        seen.store(bytes, Ordering::Relaxed);
+    });
+    let hub = hub(Limits::default(), observer);
+    *sender.lock().unwrap() = Some(hub.attach(user(1), None));
+    hub.receive(&publication(-1, vec![Outcome::Rejected(rejection)]));
+    assert_eq!(waiting.load(Ordering::Relaxed), 0, "nothing was told yet");
+    let told = sender.lock().unwrap().take().unwrap();
+    assert_eq!(seqs(&told), [0], "and then it was");
 }
