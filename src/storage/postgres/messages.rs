@@ -12,6 +12,39 @@ use crate::domain::history::Past;
 use crate::domain::{ConversationId, Digest, Event, EventBody, Message, MessageId};
 use crate::storage::columns::{DELETE, EDIT, MESSAGE};
 
+/// What all rows of events have, as arrays.
+struct Columns<'a> {
+    keys: Vec<i64>,
+    seqs: Vec<i64>,
+    logs: Vec<i32>,
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+    ids: Vec<Id>,
+    client_ids: Vec<&'a str>,
+    senders: Vec<i64>,
+    ats: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(
+        events: impl Iterator<Item = &'a Event> + Clone,
+        keys: &HashMap<ConversationId, i64>,
+    ) -> Result<Self, Fault> {
+        let each = || events.clone();
+        Ok(Self {
+            keys: each().map(|event| key_of(keys, event.conversation)).collect::<Result<_, _>>()?,
+            seqs: each().map(|event| event.seq.0).collect(),
+            logs: each().map(|event| event.position.log.0).collect(),
+            partitions: each().map(|event| rows::slot(event.position.partition)).collect::<Result<_, _>>()?,
+            offsets: each().map(|event| event.position.offset).collect(),
+            ids: each().map(|event| Id(event.id.0)).collect(),
+            client_ids: each().map(|event| event.client_id.as_str()).collect(),
+            senders: each().map(|event| event.from.get()).collect(),
+            ats: each().map(|event| event.at.0).collect(),
+        })
+    }
+}
+
 /// Stores messages.
 pub(super) async fn insert(
     conn: &AsyncPgConnection,
@@ -21,27 +54,18 @@ pub(super) async fn insert(
     if messages.is_empty() {
         return Ok(());
     }
-    let each = || messages.iter().map(|(event, _)| *event);
+    let Columns { keys, seqs, logs, partitions, offsets, ids, client_ids, senders, ats } =
+        Columns::new(messages.iter().map(|(event, _)| *event), keys)?;
     let message = || messages.iter().map(|(_, message)| *message);
-    let all: Vec<i64> = each().map(|event| key_of(keys, event.conversation)).collect::<Result<_, _>>()?;
-    let seqs: Vec<i64> = each().map(|event| event.seq.0).collect();
-    let logs: Vec<i32> = each().map(|event| event.position.log.0).collect();
-    let partitions: Vec<i32> =
-        each().map(|event| rows::slot(event.position.partition)).collect::<Result<_, _>>()?;
-    let offsets: Vec<i64> = each().map(|event| event.position.offset).collect();
-    let ids: Vec<Id> = each().map(|event| Id(event.id.0)).collect();
-    let client_ids: Vec<&str> = each().map(|event| event.client_id.as_str()).collect();
-    let senders: Vec<i64> = each().map(|event| event.from.get()).collect();
     let contents: Vec<Option<&str>> =
         message().map(|message| message.content.as_ref().map(|content| content.as_str())).collect();
     let data: Vec<Option<&str>> =
         message().map(|message| message.data.as_ref().map(|data| data.as_str())).collect();
     let replies: Vec<Option<Id>> = message().map(|message| message.reply_to.map(|id| Id(id.0))).collect();
-    let ats: Vec<i64> = each().map(|event| event.at.0).collect();
     insert_messages(
         conn,
         MESSAGE,
-        &all,
+        &keys,
         &seqs,
         &logs,
         &partitions,
@@ -131,21 +155,13 @@ async fn store(
     };
     let (kinds, targets): (Vec<&str>, Vec<Id>) =
         each().map(named).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let all: Vec<i64> = each().map(|event| key_of(keys, event.conversation)).collect::<Result<_, _>>()?;
-    let seqs: Vec<i64> = each().map(|event| event.seq.0).collect();
-    let logs: Vec<i32> = each().map(|event| event.position.log.0).collect();
-    let partitions: Vec<i32> =
-        each().map(|event| rows::slot(event.position.partition)).collect::<Result<_, _>>()?;
-    let offsets: Vec<i64> = each().map(|event| event.position.offset).collect();
-    let ids: Vec<Id> = each().map(|event| Id(event.id.0)).collect();
-    let client_ids: Vec<&str> = each().map(|event| event.client_id.as_str()).collect();
-    let senders: Vec<i64> = each().map(|event| event.from.get()).collect();
+    let Columns { keys, seqs, logs, partitions, offsets, ids, client_ids, senders, ats } =
+        Columns::new(each(), keys)?;
     let digests: Vec<Id> = changes.iter().map(|(_, digest)| Id(digest.0)).collect();
-    let ats: Vec<i64> = each().map(|event| event.at.0).collect();
     insert_changes(
         conn,
         &kinds,
-        &all,
+        &keys,
         &seqs,
         &logs,
         &partitions,
